@@ -1,0 +1,215 @@
+"""Spool: what is durable, and the contract that every backend keeps.
+
+A backend is opened by a function of its own module, which recovers what a crash left and returns a `Spool` that is
+ready. All methods are called in the reactor's thread and return at once; no disk and no database is ever waited for
+there. Times are seconds on the caller's own scale, which only ever moves forward.
+
+Failure: a method whose work could not be made durable fails with SpoolFull or SpoolFailing, and then nothing of it is
+there after a restart. A row or a body that is damaged makes its mail HELD with a reply that says so; it is neither
+delivered nor deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from relay.envelope import Envelope, Recipient
+
+LARGE = 256 * 1024
+"""A body above this many octets is streamed and never stands in memory whole."""
+
+
+class SpoolError(Exception):
+    """The spool cannot do what it was asked to; the text says why and what to do."""
+
+
+class SpoolFailing(SpoolError):
+    """A write, a sync or the database failed: temporary, 451 4.3.0."""
+
+
+class SpoolFull(SpoolFailing):
+    """No space or no inodes are left: temporary, 452 4.3.1."""
+
+
+class State(IntEnum):
+    """Where one recipient of a mail stands. The first three wait; a mail is finished when none waits any more."""
+
+    READY = 0
+    DEFERRED = 1
+    HELD = 2
+    DELIVERED = 3
+    BOUNCED = 4
+    EXPIRED = 5
+    DELETED = 6
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is still to be done for this recipient."""
+        return self <= State.HELD
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One recipient of a mail and how far it has come: the only thing of a mail that ever changes.
+
+    number    its place in the envelope, from 0
+    attempts  rounds over all providers that counted
+    due       when it is tried next, if DEFERRED; else 0
+    provider  the provider that last answered, or to which it is pinned; "" at first
+    pinned    whether only that provider may be tried (its outcome there was uncertain)
+    uncertain how many times in a row its outcome was uncertain
+    warned    whether its sender has had a delay warning
+    reply     the last reply as people quote it (see Reply), or why it is held
+    """
+
+    number: int
+    recipient: Recipient
+    state: State = State.READY
+    attempts: int = 0
+    due: float = 0.0
+    provider: str = ""
+    pinned: bool = False
+    uncertain: int = 0
+    warned: bool = False
+    reply: str = ""
+
+
+class BodyReader(Protocol):
+    """A large body, read in pieces from its beginning."""
+
+    size: int
+
+    def read(self, octets: int) -> Deferred[bytes]:
+        """The next piece of at most `octets`; b"" at the end. Fails with SpoolFailing."""
+
+    def close(self) -> None:
+        """Give the file back; safe to call twice."""
+
+
+class BodyWriter(Protocol):
+    """A large body on its way in: written in the background, in order, while more arrives."""
+
+    size: int
+
+    def write(self, octets: bytes) -> Deferred[None] | None:
+        """Take a piece. A Deferred says: enough waits to be written, pause until it fires (it never fails)."""
+
+    def finish(self, uuid: str) -> Deferred[None]:
+        """Make all of it durable under its name; fires then. Fails with SpoolFull or SpoolFailing."""
+
+    def abandon(self) -> None:
+        """Forget it: the client went away, or the mail was refused. Also after finish, if the mail was not taken."""
+
+
+Body = bytes | BodyReader
+"""What a body is read as: whole where it is at most LARGE octets, else piece by piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A mail to be made durable.
+
+    head  the header fields that we add on top, with their line ends (and an empty line, where there was no header)
+    body  everything below, its lines ended by CRLF; or the finished writer of a large one
+    """
+
+    envelope: Envelope
+    head: bytes
+    body: bytes | BodyWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail that waits. `body` is None where it stands in a file or was not asked for: `Spool.body` reads it."""
+
+    envelope: Envelope
+    head: bytes
+    body: bytes | None
+    standings: tuple[Standing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Outcomes of one mail, durable together: new standings, reports to its sender, and whether that was all."""
+
+    key: int
+    uuid: str
+    standings: Sequence[Standing]
+    reports: Sequence[Submission] = ()
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many mails wait, each counted once: READY before DEFERRED before HELD."""
+
+    ready: int = 0
+    deferred: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the spool is: `free_bytes` and `writable` are never older than 5 s where the disk answers at all.
+
+    checked_at     when both were last looked at, on the caller's scale; an old one says that the disk hangs
+    free_inodes, all_inodes  0 and 0 where the file system counts none
+    """
+
+    writable: bool
+    free_bytes: int
+    total_bytes: int
+    free_inodes: int
+    all_inodes: int
+    checked_at: float
+
+
+class Spool(Protocol):
+    """See the module's docstring. `tally` is what the start found; later movements are counted by the caller."""
+
+    backend: str
+    tally: Tally
+    health: Health
+    oldest: float | None  # received_at of the oldest mail in the spool; None if it is empty
+
+    def next_id(self) -> tuple[int, str]:
+        """A new (key, uuid). Submit in the order in which they were made."""
+
+    def new_body(self) -> BodyWriter:
+        """A place for a large body."""
+
+    def submit(self, submission: Submission) -> Deferred[None]:
+        """Fires when the mail is durable. Those submitted in one order become durable in that order."""
+
+    def settle(self, settlement: Settlement) -> Deferred[None]:
+        """Fires when it is durable. With `finished`, mail and body are gone then; reports stand in the same commit."""
+
+    def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
+        """At most `limit` mails above `key` of which a recipient is READY, by key, with bodies if not large."""
+
+    def due(self, now: float, limit: int) -> Deferred[list[Mail]]:
+        """At most `limit` mails of which a recipient is DEFERRED and due, the longest due first."""
+
+    def next_due(self) -> Deferred[float | None]:
+        """When the next DEFERRED recipient is due; None if there is none."""
+
+    def body(self, mail: Mail) -> Deferred[Body]:
+        """The body of a mail, checked against what was acknowledged. Fails with Damaged or SpoolFailing."""
+
+    def find(self, uuid: str) -> Deferred[Mail | None]:
+        """The mail with that id, without its body; None if none waits under it."""
+
+    def page(self, after: int, limit: int) -> Deferred[list[Mail]]:
+        """At most `limit` mails above the key `after`, in any state, by key, without bodies."""
+
+    def close(self) -> Deferred[None]:
+        """Fires when everything asked for before is done and the files are closed."""
+
+
+class Damaged(SpoolError):
+    """A row or a body is not what was acknowledged. Its mail is to be HELD."""
