@@ -1,0 +1,1 @@
+"""The wire: grammar and data, which know no network, and the server that speaks them."""
