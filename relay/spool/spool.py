@@ -195,8 +195,8 @@ class Spool(Protocol):
     def due(self, now: float, limit: int) -> Deferred[list[Mail]]:
         """At most `limit` mails of which a recipient is DEFERRED and due, the longest due first."""
 
-    def next_due(self) -> Deferred[float | None]:
-        """When the next DEFERRED recipient is due; None if there is none."""
+    def next_due(self, after: float) -> Deferred[float | None]:
+        """When the first DEFERRED recipient is due that is not due at `after` yet; None if there is none."""
 
     def body(self, mail: Mail) -> Deferred[Body]:
         """The body of a mail, checked against what was acknowledged. Fails with Damaged or SpoolFailing."""

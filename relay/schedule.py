@@ -1,0 +1,256 @@
+"""Schedule: which mail is in memory with something to do, and when the rest comes in.
+
+It knows ids and times and hands a mail on (`on_ready`) when recipients of it are to be tried; what becomes of them is
+`relay.delivery`'s. At most `limit` mails are in memory, and at most BODIES octets of their bodies; the others stay in
+the spool and are found there by key (those that were never tried) or by index when they are due. There is one timer,
+for the earliest due time; the sweep, a LoopingCall, only finds what a missed timer would.
+
+Failure: a spool that cannot be read is asked again at the next sweep; nothing is forgotten, since the spool knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+
+from relay.envelope import Envelope
+from relay.outcome import Outcome
+from relay.spool.spool import LARGE, Mail, Spool, SpoolError, Standing, State, Submission
+
+BODIES = 16 * 1024 * 1024
+"""Octets of bodies kept in memory for mail that waits for its turn; beyond it a body is read again when needed."""
+
+SWEEP = 60.0
+"""Seconds between two looks for due mail that no timer announced."""
+
+Shown = Literal["ready", "active", "deferred", "held"]
+_SHOWN: dict[State, Shown] = {State.READY: "ready", State.DEFERRED: "deferred", State.HELD: "held"}
+
+
+class Item:
+    """One mail in memory: its recipients' standings, and what is under way for them.
+
+    queued  recipients (by number) that are to be tried or are being tried now
+    active  transactions under way
+    rounds  what providers have said of a recipient in the round that is not over yet
+    """
+
+    __slots__ = ("active", "body", "envelope", "head", "queued", "rounds", "shown", "standings")
+
+    def __init__(self, envelope: Envelope, head: bytes, body: bytes | None, standings: Sequence[Standing]) -> None:
+        self.envelope = envelope
+        self.head = head
+        self.body = body
+        self.standings = list(standings)
+        self.active = 0
+        self.queued: set[int] = set()
+        self.rounds: dict[int, dict[str, Outcome]] = {}
+        self.shown: Shown = "ready"
+
+    def look(self) -> Shown | None:
+        """The state in which the queue's figures count it; None once nothing of it waits."""
+        if self.active:
+            return "active"
+        if self.queued:
+            return "ready"
+        waiting = [standing.state for standing in self.standings if standing.state.waiting]
+        return _SHOWN[min(waiting)] if waiting else None
+
+    def mail(self) -> Mail:
+        """The same as a value of the spool."""
+        return Mail(self.envelope, self.head, self.body, tuple(self.standings))
+
+
+class Schedule:
+    """See the module's docstring. `counts` are the queue's figures: every waiting mail is in exactly one."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        limit: int,
+        on_ready: Callable[[Item, list[int]], None],
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._now = now
+        self._limit = max(limit, 1)
+        self._on_ready = on_ready
+        self._on_trouble = on_trouble
+        tally = spool.tally
+        self.counts: dict[Shown, int] = {
+            "ready": tally.ready,
+            "active": 0,
+            "deferred": tally.deferred,
+            "held": tally.held,
+        }
+        self.items: dict[int, Item] = {}
+        self._octets = 0
+        self._cursor = 0
+        self._behind = tally.ready > 0
+        self._due_waiting = tally.deferred > 0
+        self._fetching = False
+        self._left: set[int] = set()
+        self._timer: IDelayedCall | None = None
+        self._sweep = LoopingCall(self._look_for_due)
+        self._sweep.clock = clock
+        self._running = False
+
+    def start(self) -> None:
+        """Begin with what the spool holds."""
+        self._running = True
+        self._sweep.start(SWEEP, now=False)
+        self._refill()
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._running = False
+        if self._sweep.running:
+            self._sweep.stop()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    @property
+    def waiting(self) -> int:
+        """Mails in the queue, in whatever state."""
+        return sum(self.counts.values())
+
+    def add(self, submission: Submission) -> None:
+        """A mail has just become durable: try it now if there is room, else when there is."""
+        self.counts["ready"] += 1
+        envelope = submission.envelope
+        if self._behind or len(self.items) >= self._limit or not self._running:
+            self._behind = True
+            return
+        self._cursor = envelope.key
+        body = submission.body if isinstance(submission.body, bytes) else None
+        standings = [Standing(number, recipient) for number, recipient in enumerate(envelope.recipients)]
+        self._enter(Item(envelope, submission.head, body, standings), list(range(len(standings))))
+
+    def show(self, item: Item) -> None:
+        """Count the item where it stands now; out of memory with it, if nothing is to be done for it at present."""
+        shown = item.look()
+        if shown != item.shown:
+            self.counts[item.shown] -= 1
+            if shown is not None:
+                self.counts[shown] += 1
+                item.shown = shown
+        if not item.active and not item.queued:
+            self._leave(item)
+
+    def due_at(self, due: float) -> None:
+        """A recipient was put off until `due`: be awake then."""
+        if not self._running:
+            return
+        delay = max(due - self._now(), 0.0)
+        timer = self._timer
+        if timer is not None and timer.active():
+            if timer.getTime() - self._clock.seconds() <= delay:
+                return
+            timer.cancel()
+        self._timer = self._clock.callLater(delay, self._look_for_due)
+
+    def keep_body(self, item: Item, body: bytes) -> None:
+        """A body that had to be read: keep it, where the bound allows, until the item leaves."""
+        if item.body is None and self._octets + len(body) <= BODIES:
+            item.body = body
+            self._octets += len(body)
+
+    def _enter(self, item: Item, numbers: list[int]) -> None:
+        if item.body is not None:
+            if self._octets + len(item.body) > BODIES:
+                item.body = None
+            else:
+                self._octets += len(item.body)
+        self.items[item.envelope.key] = item
+        self._queue(item, numbers)
+
+    def _queue(self, item: Item, numbers: list[int]) -> None:
+        item.queued.update(numbers)
+        self.show(item)
+        self._on_ready(item, numbers)
+
+    def _leave(self, item: Item) -> None:
+        if self.items.pop(item.envelope.key, None) is None:
+            return
+        if item.body is not None:
+            self._octets -= len(item.body)
+        if self._fetching:
+            self._left.add(item.envelope.key)
+        if (self._behind or self._due_waiting) and len(self.items) <= self._limit // 2:
+            self._refill()
+
+    def _look_for_due(self) -> None:
+        self._due_waiting = True
+        self._refill()
+
+    def _refill(self) -> None:
+        if self._running and not self._fetching and (self._behind or self._due_waiting):
+            self._fetching = True
+            Deferred.fromCoroutine(self._fetch()).addErrback(lambda failure: self._on_trouble(str(failure.value)))
+
+    async def _fetch(self) -> None:
+        """Bring in what is due, then what was never tried, as far as there is room."""
+        try:
+            while self._running and self._due_waiting and len(self.items) < self._limit:
+                self._due_waiting = False
+                now = self._now()
+                mails = await self._spool.due(now, self._limit)  # those in memory among them leave enough for the room
+                self._take(mails, State.DEFERRED)
+                if len(mails) == self._limit:
+                    self._due_waiting = True
+                elif (due := await self._spool.next_due(now)) is not None:
+                    self.due_at(due)
+            while self._running and self._behind and (room := self._limit - len(self.items)) > 0:
+                self._behind = False
+                mails = await self._spool.ready_after(self._cursor, room)
+                if mails:
+                    self._cursor = max(self._cursor, mails[-1].envelope.key)
+                self._take(mails, State.READY)
+                if len(mails) == room:
+                    self._behind = True
+        except SpoolError as error:
+            self._due_waiting = self._behind = True
+            self._on_trouble(f"the spool cannot be read, and is asked again in a minute: {error}")
+        finally:
+            self._fetching = False
+            self._left.clear()
+
+    def _take(self, mails: list[Mail], state: State) -> None:
+        """Queue recipients of `state` (and due). What is in memory is newer than what was read."""
+        now = self._now()
+        for mail in mails:
+            key = mail.envelope.key
+            item = self.items.get(key)
+            if item is None:
+                if key in self._left or len(self.items) >= self._limit:
+                    self._due_waiting = True
+                    continue
+                item = Item(mail.envelope, mail.head, mail.body, mail.standings)
+                item.shown = item.look() or "ready"
+                self._enter(item, self._eligible(item, state, now))
+            elif numbers := self._eligible(item, state, now):
+                self._queue(item, numbers)
+
+    @staticmethod
+    def _eligible(item: Item, state: State, now: float) -> list[int]:
+        return [
+            standing.number
+            for standing in item.standings
+            if standing.state is state and standing.due <= now and standing.number not in item.queued
+        ]
+
+
+def ready_again(standing: Standing) -> Standing:
+    """The standing of a recipient that is to be tried at once, whatever it waited for."""
+    return replace(standing, state=State.READY, due=0.0)
+
+
+assert LARGE <= BODIES
