@@ -1,0 +1,49 @@
+# make run    a relay, a provider to play with and the status page, here and now
+# make test   every test, warnings being errors, with coverage      (TESTS="tests/unit -k sqlite" for some)
+# make check  format, lint, types, then every test
+
+VENV := .venv
+BIN := $(VENV)/bin
+TESTS :=
+SOURCES := setup.cfg pyproject.toml README.md LICENSE \
+    $(shell find relay twisted -name '*.pyc' -o -name __pycache__ -o -name dropin.cache -o -type f -print)
+
+.PHONY: run test check lint clean
+
+run: $(VENV)/installed
+	$(BIN)/mailrelay demo
+
+test: $(VENV)/installed-to-test
+	$(BIN)/pytest --cov $(TESTS)
+
+check: lint test
+
+lint: $(VENV)/installed-to-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# The first Python on the path that will do; a name may be there and not run (pyenv's shims), so each is tried.
+$(VENV)/made:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        $$python -m venv --clear $(VENV) && touch $@ && exit 0; \
+	    fi; \
+	done; \
+	echo "mailrelay needs Python 3.11 or later with its venv module, and none was found on the PATH." >&2; \
+	echo "Install one (on Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3 ..." >&2; \
+	exit 1
+
+# build/ keeps modules that are gone and would install them again.
+$(VENV)/installed: $(VENV)/made $(SOURCES)
+	rm -rf build
+	$(BIN)/pip install --quiet .
+	@touch $@
+
+$(VENV)/installed-to-test: $(VENV)/made $(SOURCES)
+	rm -rf build
+	$(BIN)/pip install --quiet '.[test]'
+	@touch $@ $(VENV)/installed
