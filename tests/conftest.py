@@ -48,7 +48,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Name every program that a test wanted and did not find."""
-    if missing := sorted(config.stash[MISSING]):
+    missing = config.stash[MISSING]
+    if missing:
         terminalreporter.section("not everything was tested")
-        terminalreporter.line(f"These programs are not installed: {', '.join(missing)}")
+        terminalreporter.line(f"These programs are not installed: {', '.join(sorted(missing))}")
         terminalreporter.line("Debian has them as packages; .ci/run names those and installs them.")
