@@ -54,14 +54,15 @@ def next_step(tried: Mapping[str, Outcome], order: Sequence[str], up: Container[
     """
     if not tried:
         return next((Ask(name) for name in order if name in up), WAIT)
-    last, outcome = next(reversed(tried.items()))
+    asked = list(tried.items())
+    last, outcome = asked[-1]
     if isinstance(outcome, Rejected) and outcome.final:
         return Refuse(last, outcome.reply)
     untried = [name for name in order if name not in tried]
     for name in untried:
         if name in up:
             return Ask(name)
-    for name, earlier in reversed(tried.items()):
+    for name, earlier in reversed(asked):
         if isinstance(earlier, Deferred):
             return Later(name, earlier.reply)
     return Later(last, outcome.reply) if untried else Refuse(last, outcome.reply)

@@ -1,0 +1,1 @@
+"""Delivery: from a mail that is due to outcomes that are written down."""

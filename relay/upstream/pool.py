@@ -1,0 +1,300 @@
+"""Pool: the connections to one provider, and which transaction goes over which of them.
+
+`assign` decides purely what to open, close and use; the Pool does it. It also tells the provider's breaker what
+happened, and learns how many connections the provider lets in.
+
+Failure: a connection that cannot be had, or a fault within a transaction, ends every transaction that waits for one
+with that ProviderFault, unless other connections to the provider work: then its limit of connections is what failed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from relay.config.values import Provider
+from relay.outcome import Delivered, Outcome, ProviderFault, Retired, Uncertain
+from relay.reply import no_reply
+from relay.upstream.breaker import Breaker
+from relay.upstream.sender import Batch, Connection, Fault, Result
+
+LIMIT_GROWS = 60.0
+"""Seconds after which a limit of connections that was learned is tried one higher."""
+
+
+class News(Protocol):
+    """What a pool tells about its provider, for the log."""
+
+    def provider_down(self, provider: str, error: str) -> None: ...
+    def provider_up(self, provider: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now: connections to close, how many of the waiting to send over idle ones, how many to open."""
+
+    close: tuple[Connection, ...]
+    send: int
+    open: int
+
+
+def assign(
+    idle: Sequence[Connection],
+    *,
+    total: int,
+    opening: int,
+    waiting: int,
+    limit: int,
+    now: float,
+    idle_timeout: float,
+) -> Plan:
+    """Decide for one provider. `idle` is ordered by the end of their last use; `total` counts busy ones as well."""
+    stale = tuple([connection for connection in idle if now - connection.idle_since >= idle_timeout])
+    usable = len(idle) - len(stale)
+    send = min(usable, waiting)
+    room = limit - (total - len(stale)) - opening
+    return Plan(stale, send, max(min(waiting - send - opening, room), 0))
+
+
+@dataclass(slots=True)
+class Job:
+    """A transaction that waits for a connection, or has one."""
+
+    batch: Batch
+    done: Callable[..., None]
+    argument: Any
+
+
+class Pool:
+    """See the module's docstring. `reserved` counts transactions that were promised room and are not sent yet."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        connect: Callable[[], Deferred[Connection]],
+        breaker: Breaker,
+        clock: IReactorTime,
+        news: News,
+        changed: Callable[[], None],
+    ) -> None:
+        self.name = provider.name
+        self.provider = provider
+        self.breaker = breaker
+        self.reserved = 0
+        self.last_success_at: float | None = None
+        self._connect = connect
+        self._clock = clock
+        self._news = news
+        self._changed = changed
+        self._limit = provider.connections
+        self._limited_at = 0.0
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._opening: set[Deferred[Connection]] = set()
+        self._waiting: deque[Job] = deque()
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pool {self.name} {self.breaker.state}: {self.busy} busy, {len(self._idle)} idle, "
+            f"{len(self._opening)} opening, {len(self._waiting)} waiting, limit {self._limit}>"
+        )
+
+    @property
+    def takes_mail(self) -> bool:
+        """Whether mail may be put into this provider's line."""
+        return self.breaker.state == "up"
+
+    @property
+    def busy(self) -> int:
+        """Connections with a transaction."""
+        return len(self._connections) - len(self._idle)
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for one."""
+        return len(self._idle)
+
+    def room(self) -> int:
+        """How many more transactions may begin now."""
+        if not self.takes_mail:
+            return 0
+        allowed = min(self._limit, self.breaker.allowance)
+        return allowed - self.busy - len(self._waiting) - self.reserved
+
+    def send(self, batch: Batch, done: Callable[..., None], argument: Any) -> None:
+        """Carry `batch` over a connection, in exchange for reserved room; `done(result, argument)` is called once."""
+        self.reserved -= 1
+        if self._stopping or not self.takes_mail:
+            outcome = Retired(no_reply(f"{self.name} takes no mail at present"))
+            done(Result((outcome,) * len(batch.recipients), usable=False), argument)
+            return
+        self._waiting.append(Job(batch, done, argument))
+        self._act()
+
+    def tidy(self) -> None:
+        """To be called about once a second: closes what idled too long, probes what is due, lets the limit grow."""
+        now = self._clock.seconds()
+        if self._limit < self.provider.connections and now - self._limited_at >= LIMIT_GROWS:
+            self._limit += 1
+            self._limited_at = now
+        probe_at = self.breaker.probe_at
+        if self.breaker.state == "down" and probe_at is not None and now >= probe_at:
+            self.breaker.probe_due(now)
+            self._open()
+        elif self._idle or self._waiting:
+            self._act()
+
+    def probe(self) -> None:
+        """Try at once whether the provider is back, if it is down."""
+        if self.breaker.state == "down":
+            self.breaker.release(self._clock.seconds())
+            self._open()
+
+    def stop(self) -> None:
+        """Close what is idle; transactions under way go on."""
+        self._stopping = True
+        for connection in list(self._idle):
+            self._close(connection)
+        for opening in list(self._opening):
+            opening.cancel()
+
+    def abort(self) -> None:
+        """End every connection now; what had a dot under way ends uncertain, the rest retired."""
+        self._stopping = True
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _act(self) -> None:
+        now = self._clock.seconds()
+        plan = assign(
+            self._idle,
+            total=len(self._connections),
+            opening=len(self._opening),
+            waiting=len(self._waiting),
+            limit=min(self._limit, self.breaker.allowance),
+            now=now,
+            idle_timeout=self.provider.idle_timeout,
+        )
+        for connection in plan.close:
+            self._close(connection)
+        for _ in range(plan.send):
+            self._deliver(self._idle.pop(), self._waiting.popleft())
+        for _ in range(plan.open):
+            self._open()
+
+    def _deliver(self, connection: Connection, job: Job) -> None:
+        connection.deliver(job.batch).addCallback(self._ended, connection, job)
+
+    def _ended(self, result: Result, connection: Connection, job: Job) -> None:
+        """A transaction is over: the connection is pooled or closed, and the breaker hears of it."""
+        usable = result.usable and connection.carried < self.provider.messages_per_connection
+        if usable and not self._stopping:
+            connection.idle_since = self._clock.seconds()
+            self._idle.append(connection)
+        else:
+            self._close(connection)
+        outcomes = self._judge(result.outcomes, connection)
+        job.done(Result(outcomes, result.usable), job.argument)
+        if self._waiting:
+            self._act()
+
+    def _judge(self, outcomes: tuple[Outcome, ...], connection: Connection) -> tuple[Outcome, ...]:
+        """Tell the breaker; a fault that is only the limit of connections becomes Retired."""
+        now = self._clock.seconds()
+        for outcome in outcomes:
+            kind = type(outcome)
+            if kind is Delivered:
+                self.last_success_at = now
+                if self.breaker.succeeded(now):
+                    self._up()
+                return outcomes
+        last = outcomes[-1]
+        if self._stopping:
+            return tuple([Retired(o.reply) if isinstance(o, ProviderFault) else o for o in outcomes])
+        if isinstance(last, ProviderFault):
+            if last.reply.code == 421 and not connection.carried and self._lower_limit():
+                return tuple([Retired(o.reply) if isinstance(o, ProviderFault) else o for o in outcomes])
+            self._fault(last)
+        elif isinstance(last, Retired):
+            for stale in list(self._idle):
+                self._close(stale)
+        elif isinstance(last, Uncertain):
+            if self.breaker.lost(now, str(last.reply)):
+                self._down(str(last.reply))
+        elif self.breaker.connected(now):
+            self._up()
+        return outcomes
+
+    def _lower_limit(self) -> bool:
+        """If other connections work, their number is what the provider allows."""
+        others = len(self._connections)
+        if not others:
+            return False
+        self._limit = max(others, 1)
+        self._limited_at = self._clock.seconds()
+        return True
+
+    def _fault(self, fault: ProviderFault) -> None:
+        if self.breaker.fault(self._clock.seconds(), str(fault.reply), fault.auth):
+            self._down(str(fault.reply))
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            job.done(Result((fault,) * len(job.batch.recipients), usable=False), job.argument)
+
+    def _down(self, error: str) -> None:
+        self._news.provider_down(self.name, error)
+        for connection in list(self._idle):
+            self._close(connection)
+        self._changed()
+
+    def _up(self) -> None:
+        self._news.provider_up(self.name)
+        self._changed()
+
+    def _open(self) -> None:
+        opening = self._connect()
+        self._opening.add(opening)
+        opening.addCallbacks(self._opened, self._failed, (opening,), None, (opening,))
+
+    def _opened(self, connection: Connection, opening: Deferred[Connection]) -> None:
+        self._opening.discard(opening)
+        if self._stopping:
+            connection.quit()
+            return
+        connection.when_ended = lambda _: self._forget(connection)
+        connection.idle_since = self._clock.seconds()
+        self._connections.add(connection)
+        self._idle.append(connection)
+        if self.breaker.connected(self._clock.seconds()):
+            self._up()
+        self._act()
+
+    def _failed(self, failure: Failure, opening: Deferred[Connection]) -> None:
+        self._opening.discard(opening)
+        if self._stopping:
+            return
+        if failure.check(Fault):
+            fault = failure.value.outcome
+        else:
+            fault = ProviderFault(no_reply(f"unexpected: {failure.value}"))
+        refused = fault.reply.code in (0, 421) and not fault.auth
+        if self.breaker.state == "up" and refused and self._lower_limit():
+            return
+        self._fault(fault)
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _close(self, connection: Connection) -> None:
+        connection.when_ended = None
+        self._forget(connection)
+        connection.quit()
