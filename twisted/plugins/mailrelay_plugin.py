@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-mailrelay = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted gives it no types
+mailrelay = ServiceMaker(
     "mailrelay",
     "relay.tap",
     "A local mail relay that makes each mail durable and delivers it through SMTP providers.",
