@@ -36,7 +36,7 @@ class Retry:
         wait = self.schedule[attempts - 1] if attempts <= len(self.schedule) else self.interval
         return wait * uniform(1 - self.jitter, 1 + self.jitter) if self.jitter else wait
 
-    def expired(self, age: float, *, counted: bool) -> bool:
+    def expired(self, age: float, *, counted: bool = True) -> bool:
         """Whether a mail is given up after an attempt that began at this `age`.
 
         `counted`: whether the attempt counts. A round of provider faults does not, so an outage expires nothing, and

@@ -40,6 +40,7 @@ class _Inputs(Protocol):
     def fault(self, now: float, error: str, auth: bool, /) -> bool: ...
     def succeeded(self, now: float, /) -> bool: ...
     def connected(self, now: float, /) -> bool: ...
+    def answered(self, now: float, /) -> bool: ...
     def probe_due(self, now: float, /) -> bool: ...
     def pause(self, now: float, error: str, /) -> bool: ...
     def release(self, now: float, /) -> bool: ...
@@ -79,13 +80,17 @@ _trial = _builder.state("trial")  # paused, and one mail is under way to see whe
 
 # Behaviour-less transitions: news that come too late, and requests for what is so already.
 _up.upon(_Inputs.connected).loop().returns(False)
+_up.upon(_Inputs.answered).loop().returns(False)
 _up.upon(_Inputs.probe_due).loop().returns(False)
 _up.upon(_Inputs.release).loop().returns(False)
 _down.upon(_Inputs.connected).loop().returns(False)
+_down.upon(_Inputs.answered).loop().returns(False)
 _probing.upon(_Inputs.probe_due).loop().returns(False)
 _probing.upon(_Inputs.release).loop().returns(False)
 _paused.upon(_Inputs.connected).loop().returns(False)
+_paused.upon(_Inputs.answered).loop().returns(False)
 _paused.upon(_Inputs.pause).loop().returns(False)
+_trial.upon(_Inputs.connected).loop().returns(False)
 _trial.upon(_Inputs.probe_due).loop().returns(False)
 _trial.upon(_Inputs.release).loop().returns(False)
 
@@ -154,6 +159,7 @@ def _probe(_: _Inputs, record: _Record, _now: float) -> bool:
 
 
 @_probing.upon(_Inputs.connected).to(_up)
+@_probing.upon(_Inputs.answered).to(_up)
 def _answers(_: _Inputs, record: _Record, now: float) -> bool:
     """Up, and one connection at first; the wait stays, so that a provider that flaps is probed ever more rarely."""
     record.since = now
@@ -190,7 +196,7 @@ def _refused_again(_: _Inputs, record: _Record, _now: float, error: str) -> bool
 
 
 # A mail that was deferred says nothing about whether the others are still refused.
-_trial.upon(_Inputs.connected).to(_paused).returns(False)
+_trial.upon(_Inputs.answered).to(_paused).returns(False)
 
 _Machine = _builder.build()
 
@@ -249,7 +255,7 @@ class Breaker:
         return self._machine.fault(now, error, auth)
 
     def lost(self, now: float, error: str) -> bool:
-        """A connection was lost behind a dot: a fault when it is the third in a row, or the probe itself."""
+        """A connection was lost behind a dot: a fault, if no dot was answered since two others or it was the probe."""
         self._lost += 1
         if self._lost < LOST_IN_A_ROW and self.state == "up":
             return False
@@ -263,9 +269,13 @@ class Breaker:
         return self._machine.succeeded(now)
 
     def connected(self, now: float) -> bool:
-        """It answers, though no mail was taken: logged in while none waits, or a mail was deferred or refused."""
-        self._lost = 0
+        """It let us in: a connection is ready for mail."""
         return self._machine.connected(now)
+
+    def answered(self, now: float) -> bool:
+        """It replied to a mail and did not take it: no fault, and no proof that it takes mail."""
+        self._lost = 0
+        return self._machine.answered(now)
 
     def probe_due(self, now: float) -> bool:
         """The time of `probe_at` has come; or, in pause, a mail goes out to see whether it is still refused."""

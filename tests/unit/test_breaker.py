@@ -17,6 +17,7 @@ WAYS: dict[str, Callable[[Breaker], object]] = {
     "fault": lambda breaker: breaker.fault(1, "refused"),
     "succeeded": lambda breaker: breaker.succeeded(1),
     "connected": lambda breaker: breaker.connected(1),
+    "answered": lambda breaker: breaker.answered(1),
     "probe_due": lambda breaker: breaker.probe_due(1),
     "pause": lambda breaker: breaker.pause(1, "550 suspended"),
     "release": lambda breaker: breaker.release(1),
@@ -82,7 +83,7 @@ def test_probes_double_up_to_the_longest_wait() -> None:
         waits.append(breaker.probe_at - now)
         now = breaker.probe_at
         breaker.probe_due(now)
-        assert (breaker.state, breaker.allowance, breaker.probe_at) == ("probing", 1, None)
+        assert breaker.probe_at is None
         now += 1
         breaker.fault(now, "refused again")
     assert waits == [15, 30, 60, 120, 240, 480, 600, 600]
@@ -160,15 +161,24 @@ def test_three_connections_lost_behind_a_dot_in_a_row_are_a_fault() -> None:
     assert (breaker.state, breaker.last_error) == ("down", "lost behind the dot")
 
 
-@pytest.mark.parametrize("way", ["succeeded", "connected"])
-def test_any_reply_in_between_starts_that_count_again(way: str) -> None:
-    """In a row means that nothing else happened there."""
+@pytest.mark.parametrize("reply", [Breaker.succeeded, Breaker.answered])
+def test_a_reply_to_a_mail_starts_that_count_again(reply: Callable[[Breaker, float], bool]) -> None:
+    """In a row means that no dot was answered in between."""
     breaker = Breaker(PROBES, 0)
     for n in range(6):
         assert not breaker.lost(n, "lost")
         assert not breaker.lost(n, "lost")
-        WAYS[way](breaker)
+        reply(breaker, n)
     assert breaker.state == "up"
+
+
+def test_a_new_connection_is_no_reply_to_a_mail() -> None:
+    """A provider that lets us in and is gone behind each dot goes down all the same."""
+    breaker = Breaker(PROBES, 0)
+    for n in range(3):
+        breaker.connected(n)
+        breaker.lost(n, "lost")
+    assert breaker.state == "down"
 
 
 def test_a_probe_that_is_lost_behind_its_dot_has_failed() -> None:
@@ -184,7 +194,7 @@ def test_a_pause_lasts_until_a_mail_is_taken() -> None:
     assert breaker.pause(10, "550 5.7.1 Account suspended")
     breaker.release(20)
     assert (breaker.state, breaker.allowance) == ("paused", 1)
-    breaker.connected(21)
+    breaker.answered(21)
     assert (breaker.state, breaker.allowance, breaker.since) == ("paused", 0, 10)
     breaker.probe_due(30)
     breaker.pause(31, "550 still suspended")
@@ -246,6 +256,11 @@ class _AnyOrder(RuleBasedStateMachine):
         was = self.breaker.state
         self.breaker.connected(self.now)
         assert (was == "paused") == (self.breaker.state == "paused")
+
+    @rule()
+    def answered(self) -> None:
+        self.breaker.answered(self.now)
+        assert self.breaker.state != "probing"
 
     @precondition(lambda self: self.breaker.probe_at is not None)
     @rule()
