@@ -1,0 +1,1 @@
+"""Server: SMTP towards the applications of this host."""
