@@ -34,10 +34,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """With whom the server speaks, when a mail begins.
+    r"""With whom the server speaks, when a mail begins.
 
     client    the peer's IP address, or "uid:1000" on a unix socket
-    helo      the argument of EHLO or HELO; ASCII, other octets as `\\xNN`
+    helo      the argument of EHLO or HELO; ASCII, other octets as `\xNN`
     protocol  as in the "with" clause of Received: (RFC 3848, RFC 6531): SMTP, ESMTP or UTF8SMTP
     """
 
