@@ -16,7 +16,7 @@ import pytest
 import relay
 
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("envelope", "reply", "outcome"),
+    ("envelope", "reply", "outcome", "clock"),
     ("config",),
     ("events", "log", "metrics"),
     ("addresses", "retry", "limits", "bounce"),
