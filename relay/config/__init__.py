@@ -1,0 +1,6 @@
+"""The configuration: TOML, the older JSON form or flags become frozen values; all that is wrong is said in one go."""
+
+from relay.config.problem import ConfigErrors, Problem
+from relay.config.values import Config
+
+__all__ = ["Config", "ConfigErrors", "Problem"]
