@@ -1,0 +1,103 @@
+"""A program of ours as a real process, its output read as it comes, and peers for it."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+PATIENCE = 60.0
+"""Seconds after which a line or an end that is due is not coming any more."""
+
+
+def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
+    """A port of the loopback address on which nobody listens just now."""
+    with socket.socket(family) as probe:
+        probe.bind(("::1" if family is socket.AF_INET6 else "127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Daemon:
+    """A process in `folder`; what it writes on either of its outputs is read line by line."""
+
+    def __init__(self, command: Sequence[str | Path], folder: Path, environ: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._unclaimed: list[str] = []
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream,), daemon=True)
+            for stream in (self.process.stdout, self.process.stderr)
+        ]
+        self._open = len(self._readers)
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                self._lines.put(line.decode().rstrip("\n"))
+        self._lines.put(None)
+
+    def line(self, part: str) -> str:
+        """The first line that holds `part` and was not asked for before, waited for if need be.
+
+        AssertionError, with all the other lines, if the process ends without it or says nothing more.
+        """
+        for number, line in enumerate(self._unclaimed):
+            if part in line:
+                return self._unclaimed.pop(number)
+        while self._open:
+            try:
+                new = self._lines.get(timeout=PATIENCE)
+            except queue.Empty:
+                break
+            if new is None:
+                self._open -= 1
+            elif part in new:
+                return new
+            else:
+                self._unclaimed.append(new)
+        raise AssertionError("\n".join((f"no line with {part!r} came, but:", *self._unclaimed)))
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The next line of the JSON log that tells of the event `name`."""
+        entry: dict[str, Any] = json.loads(self.line(f'"event":"{name}"'))
+        return entry
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit status after that signal, negative where the signal itself was the end."""
+        self.process.send_signal(number)
+        status = self.process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
