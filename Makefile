@@ -2,11 +2,13 @@
 # make test   every test, warnings being errors, with coverage      (TESTS="tests/unit -k sqlite" for some)
 # make check  format, lint, types, then every test
 
+PYTHON := python3 python3.14 python3.13 python3.12 python3.11 python
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS :=
+# Folders are among them: theirs is the time at which a module went away.
 SOURCES := setup.cfg pyproject.toml README.md LICENSE \
-    $(shell find relay twisted -name '*.pyc' -o -name __pycache__ -o -name dropin.cache -o -type f -print)
+    $(shell find relay twisted \( -name __pycache__ -o -name dropin.cache \) -prune -o -print)
 
 .PHONY: run test check lint clean
 
@@ -28,12 +30,12 @@ clean:
 
 # The first Python on the path that will do; a name may be there and not run (pyenv's shims), so each is tried.
 $(VENV)/made:
-	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	@for python in $(PYTHON); do \
 	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        $$python -m venv --clear $(VENV) && touch $@ && exit 0; \
 	    fi; \
 	done; \
-	echo "mailrelay needs Python 3.11 or later with its venv module, and none was found on the PATH." >&2; \
+	echo "mailrelay needs Python 3.11 or later with its venv module, and none of these is one: $(PYTHON)." >&2; \
 	echo "Install one (on Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3 ..." >&2; \
 	exit 1
 
