@@ -18,9 +18,9 @@ import stat
 from collections.abc import Callable
 from functools import lru_cache
 from json import JSONEncoder
-from threading import Condition, Thread
+from pathlib import Path
+from threading import Condition, Lock, Thread
 from time import gmtime, monotonic, strftime
-from typing import Literal
 
 from relay.reply import printable
 
@@ -36,8 +36,7 @@ PAUSE = 1.0
 GRAIN = 0.1
 """Seconds after which a wait for a reader looks whether the end has come."""
 
-Format = Literal["json", "text"]
-
+_STDERR, _NONE = 2, -1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PLAIN = re.compile(r'[^\s"=,]+')
 
@@ -51,13 +50,14 @@ def timestamp(seconds: float) -> str:
     >>> timestamp(1700000000.5)
     '2023-11-14T22:13:20.500Z'
     """
-    second = int(seconds // 1)
-    return f"{_to_the_second(second)}.{int((seconds - second) * 1000):03d}Z"
+    return _to_the_millisecond(int(seconds * 1000))
 
 
 @lru_cache(maxsize=8)
-def _to_the_second(second: int) -> str:
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+def _to_the_millisecond(milliseconds: int) -> str:
+    """Kept for a moment: a busy daemon says several things in one millisecond."""
+    second, rest = divmod(milliseconds, 1000)
+    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(second))}.{rest:03d}Z"
 
 
 def json_line(entry: dict[str, object]) -> bytes:
@@ -81,36 +81,40 @@ def _text(value: object) -> str:
     return printable(_quoted(value)) if isinstance(value, bool | dict | None) else printable(str(value))
 
 
-class Log:
-    """Where lines go: file descriptor 2 ("-") or the end of a file, made 0640 where there is none.
+_FORMS = {"json": json_line, "text": text_line}
 
-    `now` gives seconds since the epoch, for the lines that the log says of itself. `dropped` is the number of lines
-    that nobody read in time. Lines wait in memory until `start`.
+
+class Log:
+    """Where lines go: the end of the file at `path` (made 0640 where there is none), or file descriptor 2 for None.
+
+    `form` is "json" or "text". `now` gives seconds since the epoch, for the lines that the log says of itself.
+    `dropped` is the number of lines that nobody read in time. Lines wait in memory until `start`.
 
     Raises OSError where the file cannot be opened; a full disk is no reason not to begin.
     """
 
-    def __init__(self, file: str, form: Format, now: Callable[[], float]) -> None:
+    def __init__(self, path: Path | None, form: str, now: Callable[[], float]) -> None:
         self.dropped = 0
-        self._render = json_line if form == "json" else text_line
+        self._render = _FORMS[form]
         self._now = now
-        self._path = "" if file == "-" else file
-        self._descriptor = 2
+        self._path = path
+        self._descriptor = _STDERR
         self._thread = Thread(target=self._run, name="log", daemon=True)
-        self._changed = Condition()  # guards all below
+        self._lock = Lock()  # guards all below
+        self._changed = Condition(self._lock)
         self._lines: list[bytes] = []
         self._octets = 0  # in _lines
         self._in_hand = 0  # octets that the thread has taken and not written
         self._unsaid = 0  # dropped, and the log has not said so
         self._reopening = False
         self._deadline: float | None = None  # set: this is the end, and until when to try
-        if self._path:
+        if path is not None:
             try:
-                self._descriptor, torn = _open(self._path)
+                self._descriptor, torn = _open(path)
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
-                self._descriptor, torn = -1, False
+                self._descriptor, torn = _NONE, False
             if torn:
                 self._lines.append(b"\n")
 
@@ -121,7 +125,7 @@ class Log:
     def write(self, entry: dict[str, object]) -> None:
         """Take one line: JSON-ready values by name, in their order, `time`, `level` and `event` among them."""
         line = self._render(entry)
-        with self._changed:
+        with self._lock:
             if self._octets + self._in_hand + len(line) > LIMIT:
                 self.dropped += 1
                 self._unsaid += 1
@@ -131,10 +135,14 @@ class Log:
             if len(self._lines) == 1:
                 self._changed.notify()
 
-    def reopen(self) -> None:
-        """Open the file anew, which somebody may have moved away; what waits goes to the new one."""
+    def reopen(self, path: Path | None, form: str) -> None:
+        """Go on at `path`, in `form`: opened anew also where it is the same, since somebody may have moved the file.
+
+        What waits goes there too. Where it cannot be opened the log stays where it is, and says so.
+        """
         with self._changed:
-            self._reopening = bool(self._path)
+            self._path, self._render = path, _FORMS[form]
+            self._reopening = True
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
@@ -151,8 +159,7 @@ class Log:
     def _run(self) -> None:
         while self._await_work():
             self._put(self._take())
-        if self._path and self._descriptor >= 0:
-            os.close(self._descriptor)
+        self._drop_file()
 
     def _await_work(self) -> bool:
         """Wait until there is something to do, and a moment longer for what comes along; False: nothing any more."""
@@ -198,20 +205,26 @@ class Log:
                 self._pause()
 
     def _open_again(self) -> bytes | None:
-        """Open the file; what is to be written there first. None where it cannot be: the one that is open stays."""
-        self._reopening = False
+        """Go to `_path`; what is to be written there first. None: nothing has changed, or it cannot be opened."""
+        with self._changed:
+            self._reopening, path = False, self._path
+        if path is None and self._descriptor == _STDERR:
+            return None
         try:
-            descriptor, torn = _open(self._path)
+            descriptor, torn = (_STDERR, False) if path is None else _open(path)
         except OSError as error:
-            if self._descriptor >= 0:
-                why = f"the log file {self._path} cannot be opened again, the old one stays: {error.strerror}"
+            if self._descriptor != _NONE:
+                why = f"the log file {path} cannot be opened, the log goes on where it was: {error.strerror}"
                 with self._changed:
                     self._lines.append(self._warning(why))
             return None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        self._drop_file()
         self._descriptor = descriptor
         return b"\n" if torn else b""
+
+    def _drop_file(self) -> None:
+        if self._descriptor not in (_STDERR, _NONE):
+            os.close(self._descriptor)
 
     def _await_room(self) -> None:
         """Wait until the reader has read, for so short a time that the end is not missed."""
@@ -222,7 +235,7 @@ class Log:
     def _pause(self) -> None:
         with self._changed:
             self._changed.wait_for(self._urgent, PAUSE)
-            self._reopening = self._reopening or self._descriptor < 0
+            self._reopening = self._reopening or self._descriptor == _NONE
 
     def _warning(self, message: str) -> bytes:
         return self._render(
@@ -230,7 +243,7 @@ class Log:
         )
 
 
-def _open(path: str) -> tuple[int, bool]:
+def _open(path: Path) -> tuple[int, bool]:
     """A descriptor at the end of `path`, and whether that end is within a line, cut off by a kill or a full disk.
 
     Not waiting, and open for reading too: so a named pipe opens whether or not anybody reads it yet.
