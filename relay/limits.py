@@ -34,6 +34,13 @@ class Window:
         self._forget(times, now)
         return len(times) < self.messages
 
+    def take(self, key: str, now: float) -> bool:
+        """Whether one more mail of `key` may be taken now; if so it is counted."""
+        if not self.allows(key, now):
+            return False
+        self.count(key, now)
+        return True
+
     def count(self, key: str, now: float) -> None:
         """One mail of `key` was taken now."""
         if not self.messages:

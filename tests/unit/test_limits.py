@@ -18,8 +18,8 @@ def test_it_agrees_with_a_list_that_forgets_nothing(messages: int, per: float, s
         now += pause
         allowed = sum(1 for other, when in taken if other == key and when > now - per) < messages
         assert window.allows(key, now) == allowed
+        assert window.take(key, now) == allowed
         if allowed:
-            window.count(key, now)
             taken.append((key, now))
 
 
