@@ -73,7 +73,7 @@ class Uncertain:
 
 @dataclass(frozen=True, slots=True)
 class ProviderFault:
-    """The provider's trouble, or that of our account there; never the mail's. `auth`: the login was refused."""
+    """The provider's trouble, or that of our account there; never the mail's. `auth`: AUTH was refused."""
 
     reply: Reply
     auth: bool = False
@@ -107,7 +107,8 @@ def classify(
     code, enhanced = reply.code, reply.enhanced
     kind = code // 100
     if stage < Stage.MAIL:
-        return None if kind in (2, 3) else ProviderFault(reply, auth=stage is Stage.AUTH and kind in (4, 5))
+        refused = kind in (4, 5) and code != 421
+        return None if kind in (2, 3) else ProviderFault(reply, auth=refused and stage is Stage.AUTH)
     if kind not in (2, 4, 5) and not (stage is Stage.DATA and code == 354):
         return _unspoken(stage, reply, carried and closed)
     if kind == 2:
@@ -119,7 +120,7 @@ def classify(
     if carried and (code == 421 or enhanced.endswith(".4.2")):
         return Retired(reply)
     if code in (530, 534, 535, 538) or (kind == 5 and enhanced in _LOGIN):
-        return ProviderFault(reply, auth=True)
+        return ProviderFault(reply)
     if (code == 421 and stage < Stage.DOT) or (stage is Stage.MAIL and 500 <= code <= 504):
         return ProviderFault(reply)
     if stage is Stage.RCPT:
