@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
 
@@ -43,6 +44,12 @@ class Maildir:
         written = self.folder / "tmp" / name
         written.write_bytes(envelope + content.replace(b"\r\n", b"\n"))
         written.rename(self.folder / "new" / name)
+
+
+def open_sandbox(reactor: Any, maildir: Maildir) -> int:
+    """Open a sandbox on loopback that keeps its mail in `maildir`; the port where it listens."""
+    port: int = reactor.listenTCP(0, Sandbox(maildir), interface="127.0.0.1").getHost().port
+    return port
 
 
 class Sandbox(Factory):

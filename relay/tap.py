@@ -29,7 +29,7 @@ class Options(usage.Options):
     )
 
     def __init__(self) -> None:
-        super().__init__()
+        usage.Options.__init__(self)
         self.providers: list[str] = []
         self.listen: list[str] = []
         self.http: list[str] = []

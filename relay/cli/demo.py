@@ -1,11 +1,13 @@
 """`mailrelay demo`: a relay, a provider to play with and the status page, all on loopback, until Ctrl-C.
 
-Its files lie in one folder of the user's own, never in the current one, and stay there afterwards.
+Its files lie in one folder of the user's own, never in the current one, and stay there afterwards. The configuration is
+one of them, so that other commands can be pointed at the demo.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 import socket
@@ -16,11 +18,12 @@ from pathlib import Path
 import click
 
 import relay
-from relay.config import ConfigErrors, Flags, from_flags
-from relay.sandbox import Maildir, Sandbox
+from relay.config import ConfigErrors, load
+from relay.sandbox import Maildir, open_sandbox
 from relay.service import make_service
 
 _IPV4, _IPV6 = "127.0.0.1", "::1"
+_COLON = r"\:"  # as one stands in the string of a Twisted endpoint
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _port = click.IntRange(1, 65535)
 
@@ -38,26 +41,21 @@ def demo(smtp_port: int, http_port: int, directory: Path | None) -> None:
     free(_IPV4, smtp_port, "--smtp-port")
     free(_IPV4, http_port, "--http-port")
     if free(_IPV6, smtp_port, "--smtp-port"):
-        listen.append(f"tcp6:{smtp_port}:interface={_IPV6.replace(':', chr(92) + ':')}")
+        listen.append(f"tcp6:{smtp_port}:interface={_IPV6.replace(':', _COLON)}")
+    file = folder / "relay.toml"
     try:
         maildir = Maildir(folder / "Maildir", time.time)
+        provider = open_sandbox(reactor, maildir)
+        file.write_text(_configuration(listen, f"tcp:{http_port}:interface={_IPV4}", provider), "utf-8")
     except OSError as error:
         raise click.ClickException(f"{folder}: {error.strerror}; name another folder with --directory") from None
-    provider = reactor.listenTCP(0, Sandbox(maildir), interface=_IPV4).getHost()
-    flags = Flags(
-        config=None,
-        providers=(f"smtp://{provider.host}:{provider.port}?tls=none&name=sandbox",),
-        spool=str(folder / "spool"),
-        listen=tuple(listen),
-        http=(f"tcp:{http_port}:interface={_IPV4}",),
-    )
     try:
-        service = make_service(from_flags(flags, os.environ), reactor)
+        service = make_service(load(file, os.environ), reactor)
     except ConfigErrors as errors:
         raise click.ClickException(str(errors)) from None
-    reactor.callWhenRunning(service.startService)
+    service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    click.echo(_welcome(smtp_port, http_port, maildir.folder))
+    click.echo(_welcome(smtp_port, http_port, folder))
     reactor.run()
 
 
@@ -79,7 +77,31 @@ def free(address: str, port: int, option: str) -> bool:
     return True
 
 
-def _welcome(smtp_port: int, http_port: int, maildir: Path) -> str:
+def _configuration(smtp: list[str], http: str, provider: int) -> str:
+    """The relay.toml of a demo whose provider listens on that port. JSON's arrays of strings are TOML's too."""
+    return f"""# Written by `mailrelay demo` at each start.
+
+[smtp]
+listen = {json.dumps(smtp)}
+
+[spool]
+directory = "spool"
+
+[http]
+listen = {json.dumps([http])}
+
+[log]
+format = "text"
+
+[[provider]]
+name = "sandbox"
+host = "{_IPV4}"
+port = {provider}
+tls = "none"
+"""
+
+
+def _welcome(smtp_port: int, http_port: int, folder: Path) -> str:
     """What there is to try."""
     python = (
         f'import smtplib; smtplib.SMTP("{_IPV4}", {smtp_port}).sendmail('
@@ -94,8 +116,8 @@ Hand it a mail:
 
 See it:
 
-    {maildir / "new"}   (each mail, as the provider got it)
+    {folder / "Maildir" / "new"}   (each mail, as the provider got it)
     http://{_IPV4}:{http_port}/   (the status page)
 
-Ctrl-C ends it. The log follows.
+The configuration is {folder / "relay.toml"}. Ctrl-C ends it. The log follows.
 """
