@@ -72,11 +72,15 @@ class Ids:
     def next(self) -> tuple[int, str]:
         """The next (key, uuid)."""
         self._last = key = max(self._last + 1, int(self._now() * 1000) << _SEQUENCE_BITS)
-        milliseconds, sequence = key >> _SEQUENCE_BITS, key & 0xFFFFF
-        tail = self._random_bits(54)
-        high = f"{milliseconds:012x}7{sequence >> 8:03x}"
-        low = f"{0x8000000000000000 | (sequence & 0xFF) << 54 | tail:016x}"
-        return key, f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}"
+        return key, uuid_of(key, self._random_bits(54))
+
+
+def uuid_of(key: int, tail: int) -> str:
+    """The uuid that carries `key` and 54 bits of `tail`."""
+    milliseconds, sequence = key >> _SEQUENCE_BITS, key & 0xFFFFF
+    high = f"{milliseconds:012x}7{sequence >> 8:03x}"
+    low = f"{0x8000000000000000 | (sequence & 0xFF) << 54 | tail:016x}"
+    return f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}"
 
 
 def key_of(uuid: str) -> int | None:

@@ -11,7 +11,7 @@ delivered nor deleted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -170,12 +170,20 @@ class Health:
 
 
 class Spool(Protocol):
-    """See the module's docstring. `tally` is what the start found; later movements are counted by the caller."""
+    """See the module's docstring. `tally` is what the start found; later movements are counted by the caller.
+
+    quarantined  for the caller to set: called with each mail that `ready_after`, `due`, `find` or `page` found damaged
+                 and that is HELD from now on, and with the state in which it was counted (None: in none)
+    """
 
     backend: str
     tally: Tally
     health: Health
-    oldest: float | None  # received_at of the oldest mail in the spool; None if it is empty
+    quarantined: Callable[[Mail, State | None], None]
+
+    @property
+    def oldest(self) -> float | None:
+        """received_at of the oldest mail of which a recipient is READY or DEFERRED; None if there is none."""
 
     def next_id(self) -> tuple[int, str]:
         """A new (key, uuid). Submit in the order in which they were made."""
@@ -190,10 +198,13 @@ class Spool(Protocol):
         """Fires when it is durable. With `finished`, mail and body are gone then; reports stand in the same commit."""
 
     def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
-        """At most `limit` mails above `key` of which a recipient is READY, by key, with bodies if not large."""
+        """At most `limit` mails above `key` of which a recipient is READY, by key.
+
+        None of them is damaged. Small bodies are with them, as far as 8 MiB go.
+        """
 
     def due(self, now: float, limit: int) -> Deferred[list[Mail]]:
-        """At most `limit` mails of which a recipient is DEFERRED and due, the longest due first."""
+        """At most `limit` mails of which a recipient is DEFERRED and due, the longest due first; as ready_after."""
 
     def next_due(self, after: float) -> Deferred[float | None]:
         """When the first DEFERRED recipient is due that is not due at `after` yet; None if there is none."""
@@ -202,10 +213,10 @@ class Spool(Protocol):
         """The body of a mail, checked against what was acknowledged. Fails with Damaged or SpoolFailing."""
 
     def find(self, uuid: str) -> Deferred[Mail | None]:
-        """The mail with that id, without its body; None if none waits under it."""
+        """The mail with that id, without its body, also if it is damaged; None if none waits under it."""
 
     def page(self, after: int, limit: int) -> Deferred[list[Mail]]:
-        """At most `limit` mails above the key `after`, in any state, by key, without bodies."""
+        """At most `limit` mails above the key `after`, in any state, damaged or not, by key, without bodies."""
 
     def close(self) -> Deferred[None]:
         """Fires when everything asked for before is done and the files are closed."""

@@ -1,0 +1,249 @@
+"""Bodies: large bodies, each in a file of its own, streamed in and out.
+
+A body grows as `<random>.part`, is synced, renamed to its mail's uuid and the folder synced; only then may its row be
+written. A file whose write or sync failed is removed and never trusted again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from zlib import crc32
+
+from twisted.internet.defer import Deferred
+
+from relay.envelope import key_of
+from relay.spool.background import Background, failing
+from relay.spool.spool import Damaged, SpoolFailing
+
+BACK_PRESSURE = 1024 * 1024
+"""Octets of one body that may wait for the disk before its writer asks for a pause."""
+
+_PIECE = 256 * 1024
+_PART = re.compile(r"[0-9a-f]{16}\.part")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Bodies:
+    """The files in `folder`. Errors: SpoolFull, SpoolFailing, and Damaged for what is not as it was acknowledged."""
+
+    def __init__(self, folder: Path, background: Background, random_bits: Callable[[int], int]) -> None:
+        self._folder = folder
+        self._background = background
+        self._random_bits = random_bits
+
+    def new(self) -> WritingBody:
+        """A body on its way in."""
+        return WritingBody(self._folder, f"{self._random_bits(64):016x}.part", self._background)
+
+    def open(self, uuid: str, size: int, crc: int) -> Deferred[ReadingBody]:
+        """The body of the mail `uuid`, once it was found to have `size` octets and the CRC-32 `crc`."""
+        return self._background.call(_verified, self._folder / uuid, size, crc, self._background)
+
+    def remove(self, uuids: Iterable[str]) -> Deferred[None]:
+        """Remove the bodies of mails that have ended. One that cannot be removed is left to the next start."""
+        return self._background.call(_unlink, [self._folder / uuid for uuid in uuids])
+
+
+def leftovers(folder: Path, known: Callable[[list[str]], set[str]]) -> tuple[list[Path], int]:
+    """What a crash left in `folder`: parts, and bodies that are not among those `known`; and how many are known.
+
+    Files that are not of our making are in neither.
+    """
+    parts, names = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            if _PART.fullmatch(entry.name):
+                parts.append(folder / entry.name)
+            elif key_of(entry.name) is not None:
+                names.append(entry.name)
+    kept = known(names)
+    return parts + [folder / name for name in names if name not in kept], len(kept)
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):  # the next start removes it
+            path.unlink()
+
+
+class WritingBody:
+    """A BodyWriter. `crc` is the CRC-32 of all its octets, once `finish` has fired."""
+
+    def __init__(self, folder: Path, part: str, background: Background) -> None:
+        self.size = 0
+        self.crc = 0
+        self._path = folder / part
+        self._background = background
+        self._file = -1
+        self._waiting: list[bytes] = []
+        self._octets = 0
+        self._uuid = ""
+        self._working = False
+        self._abandoned = False
+        self._error: SpoolFailing | None = None
+        self._pause: Deferred[None] | None = None
+        self._finished: Deferred[None] | None = None
+
+    def write(self, octets: bytes) -> Deferred[None] | None:
+        """See BodyWriter."""
+        self.size += len(octets)
+        if self._error is not None or self._abandoned:
+            return None
+        self._waiting.append(octets)
+        self._octets += len(octets)
+        self._work()
+        if self._octets > BACK_PRESSURE and self._pause is None:
+            self._pause = Deferred()
+        return self._pause
+
+    def finish(self, uuid: str) -> Deferred[None]:
+        """See BodyWriter."""
+        self._uuid = uuid
+        self._finished = finished = Deferred[None]()
+        self._work()
+        return finished
+
+    def abandon(self) -> None:
+        """See BodyWriter."""
+        self._abandoned = True
+        self._work()
+
+    def _work(self) -> None:
+        if not self._working:
+            self._working = True
+            Deferred.fromCoroutine(self._in_turn())
+
+    async def _in_turn(self) -> None:
+        """One step after another in the background, until nothing is left to do."""
+        try:
+            while self._waiting and not self._abandoned:
+                pieces, self._waiting, self._octets = self._waiting, [], 0
+                await self._background.call(self._put, pieces)
+                self._go_on()
+            if self._finished is not None and self._error is None and not self._abandoned:
+                await self._background.call(self._keep)
+        except SpoolFailing as error:
+            self._error = error
+        if self._error is not None or self._abandoned:
+            self._waiting.clear()
+            self._go_on()
+            await self._background.call(self._drop)
+        self._working = False
+        self._answer()
+
+    def _go_on(self) -> None:
+        """The pause is over."""
+        pause, self._pause = self._pause, None
+        if pause is not None:
+            pause.callback(None)
+
+    def _answer(self) -> None:
+        finished, self._finished = self._finished, None
+        if finished is None:
+            return
+        if self._abandoned:
+            finished.errback(SpoolFailing("the body was given up"))
+        elif self._error is not None:
+            finished.errback(self._error)
+        else:
+            finished.callback(None)
+
+    def _put(self, pieces: list[bytes]) -> None:
+        try:
+            if self._file < 0:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                os.fchmod(self._file, 0o600)
+            for piece in pieces:
+                self.crc = crc32(piece, self.crc)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise failing(error, "a large body could not be written") from error
+
+    def _keep(self) -> None:
+        try:
+            if self._file < 0:
+                self._put([])
+            os.fsync(self._file)
+            file, self._file = self._file, -1
+            os.close(file)
+            whole = self._path.with_name(self._uuid)
+            self._path.rename(whole)
+            self._path = whole
+            sync_folder(whole.parent)
+        except OSError as error:
+            raise failing(error, "a large body could not be made durable") from error
+
+    def _drop(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        _unlink([self._path])
+
+
+class ReadingBody:
+    """A BodyReader of a file that is open and was checked."""
+
+    def __init__(self, file: int, size: int, background: Background) -> None:
+        self.size = size
+        self._file = file
+        self._background = background
+        self._lock = Lock()
+
+    def read(self, octets: int) -> Deferred[bytes]:
+        """See BodyReader."""
+        return self._background.call(self._read, octets)
+
+    def close(self) -> None:
+        """See BodyReader."""
+        self._background.call(self._close).addErrback(lambda _: self._close())
+
+    def _read(self, octets: int) -> bytes:
+        with self._lock:
+            try:
+                return os.read(self._file, octets)
+            except OSError as error:
+                raise failing(error, "a large body could not be read") from error
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+            self._file = -1
+
+
+def _verified(path: Path, size: int, crc: int, background: Background) -> ReadingBody:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise Damaged("the file of its body is missing") from error
+    except OSError as error:
+        raise failing(error, "a large body could not be opened") from error
+    try:
+        found, found_crc = 0, 0
+        while piece := os.read(file, _PIECE):
+            found, found_crc = found + len(piece), crc32(piece, found_crc)
+        os.lseek(file, 0, os.SEEK_SET)
+    except OSError as error:
+        os.close(file)
+        raise failing(error, "a large body could not be read") from error
+    if found != size or found_crc != crc:
+        os.close(file)
+        raise Damaged(f"its body is not what was acknowledged: {found} of {size} octets, or other ones")
+    return ReadingBody(file, size, background)

@@ -1,0 +1,90 @@
+"""Database: the connections to SQLite, and the schema they find or make.
+
+Two connections: one writes and one reads, each in a thread of its own. In WAL mode neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+from relay.spool.spool import SpoolError, SpoolFailing, SpoolFull
+
+SCHEMA = 1
+"""The newest schema's number, `PRAGMA user_version` of a database that has it."""
+
+CHECKPOINT = 4000
+"""Pages in the WAL (16 MiB) after which a commit copies them into the database."""
+
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code of `error`; 0 where the module raised it itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether `error` says that the file is no sound database."""
+    return code(error) in _DAMAGE
+
+
+def trouble(error: sqlite3.Error, what: str) -> SpoolFailing:
+    """The error that says `what` could not be done, and why."""
+    if code(error) == sqlite3.SQLITE_FULL:
+        return SpoolFull(f"{what}: {error}")
+    return SpoolFailing(f"{what}: {error}")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection for one thread at a time, whose transactions are begun and ended by hand."""
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
+    # Text that is no UTF-8 is damage to be found by its checksum, not an error of the whole read.
+    connection.text_factory = lambda octets: str(octets, "utf-8", "surrogateescape")
+    return connection
+
+
+def for_writing(path: Path) -> sqlite3.Connection:
+    """The connection that writes, its schema the newest. Raises sqlite3.Error, and SpoolError for a newer schema."""
+    connection = connect(path)
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded while there is no table yet
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -16384")
+        _upgrade(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def for_reading(path: Path) -> sqlite3.Connection:
+    """The connection that reads."""
+    connection = connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA:
+        raise SpoolError(
+            f"{path} was written by a newer mailrelay: its schema is number {found}, this one knows {SCHEMA}; "
+            "install the newer one again"
+        )
+    if found == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
+        raise SpoolError(f"{path} is not a spool but another program's database: give it another place")
+    for number in range(found + 1, SCHEMA + 1):
+        script = (files("relay.spool") / "schema" / f"sqlite_{number}.sql").read_text()
+        connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,301 @@
+"""SqliteSpool: the spool of one daemon, in one directory.
+
+Threads: one writes, one reads, a few work on large bodies, one looks at the disk. The reactor's thread waits for none
+of them but at the start.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Concatenate, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+
+from relay.envelope import Ids, key_of
+from relay.spool.background import Background, FromThreads
+from relay.spool.bodies import Bodies, WritingBody, leftovers
+from relay.spool.spool import Body, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
+from relay.spool.sqlite import reading
+from relay.spool.sqlite.database import for_reading, for_writing, trouble
+from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
+from relay.spool.sqlite.health import IDLE, Pulse, look
+from relay.spool.sqlite.rows import Found, mail_row, recipient_rows, standing_row
+from relay.spool.sqlite.writer import Write, Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_RESERVE = 32 * 1024 * 1024
+_FURTHEST = 1 << 63
+
+
+def _nobody(*_: object) -> None:
+    """Who is told where nobody listens."""
+
+
+def open_spool(
+    directory: Path,
+    *,
+    reactor: FromThreads,
+    now: Callable[[], float],
+    random_bits: Callable[[int], int],
+    min_free: int,
+    committed: Callable[[int, float], None] = _nobody,
+) -> SqliteSpool:
+    """The spool in `directory`, made if it is not there, and free of what a crash left. Waits for the disk.
+
+    now        seconds on the caller's scale; called in any thread
+    min_free   octets that are to stay free on the volume: half of them, at most 32 MiB, are set aside for outcomes
+    committed  told of each commit: how many writes, and how many seconds it took
+
+    Raises SpoolError: another daemon has it, it is a newer schema's, the directory cannot be used.
+    """
+    prepare(directory)
+    lock = take(directory)
+    path = directory / DATABASE
+    try:
+        spool = SqliteSpool(directory, reactor, now, random_bits, lock, for_writing(path), for_reading(path), min_free)
+    except sqlite3.Error as error:
+        os.close(lock)
+        raise SpoolError(f"{path} cannot be opened: {error}") from error
+    except OSError as error:
+        os.close(lock)
+        raise SpoolError(f"the spool directory {directory} cannot be used: {error}") from error
+    except BaseException:
+        os.close(lock)
+        raise
+    spool.committed = committed
+    return spool
+
+
+class SqliteSpool:
+    """See Spool."""
+
+    backend = "sqlite"
+
+    def __init__(
+        self,
+        directory: Path,
+        reactor: FromThreads,
+        now: Callable[[], float],
+        random_bits: Callable[[int], int],
+        lock: int,
+        writing: sqlite3.Connection,
+        connection: sqlite3.Connection,
+        min_free: int,
+    ) -> None:
+        self.found_damage: tuple[str, ...] = ()
+        self.quarantined: Callable[[Mail, State | None], None] = _nobody
+        self.committed: Callable[[int, float], None] = _nobody
+        self._directory = directory
+        self._reactor = reactor
+        self._now = now
+        self._lock = lock
+        self._min_free = min_free
+        self._connection = connection
+        self._writing = writing
+        self._reserve = Reserve(directory / "reserve", min(min_free // 2, _RESERVE))
+        self._reader = Background(reactor, 1, "spool-reader")
+        self._files = Background(reactor, 4, "spool-bodies")
+        self._bodies = Bodies(directory / BODIES, self._files, random_bits)
+        left, kept = leftovers(directory / BODIES, partial(reading.known_bodies, connection))
+        for path in left:
+            path.unlink()
+        self.tally = reading.tally(connection)
+        self._ids = Ids(reading.last_key(connection), now, random_bits)
+        self._reserve.keep()
+        self.health = look(directory, True, now())
+        self._writer = Writer(writing, reactor, now, self._reserve, self._group_written)
+        self._writer.large = kept > 0
+        self._idle = 0
+        self._pulse = Pulse(self._look)
+        self._writer.start()
+        self._pulse.start()
+
+    @property
+    def oldest(self) -> float | None:
+        """See Spool."""
+        oldest = self._writer.oldest
+        return None if oldest is None else oldest[1]
+
+    def next_id(self) -> tuple[int, str]:
+        """See Spool."""
+        return self._ids.next()
+
+    def new_body(self) -> WritingBody:
+        """See Spool."""
+        self._writer.large = True
+        return self._bodies.new()
+
+    def submit(self, submission: Submission) -> Deferred[None]:
+        """See Spool."""
+        write = Write()
+        try:
+            _add(write, submission)
+        except (ValueError, TypeError) as error:
+            write.done.errback(SpoolFailing(f"this mail cannot be written: {error}"))
+            return write.done
+        return self._writer.put(write)
+
+    def settle(self, settlement: Settlement) -> Deferred[None]:
+        """See Spool."""
+        write = Write()
+        try:
+            for report in settlement.reports:
+                _add(write, report)
+        except (ValueError, TypeError) as error:
+            write.done.errback(SpoolFailing(f"this report cannot be written: {error}"))
+            return write.done
+        if settlement.finished:
+            write.gone = settlement.key
+        else:
+            write.standings = [standing_row(settlement.key, standing) for standing in settlement.standings]
+        return self._writer.put(write)
+
+    def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
+        """See Spool."""
+        return Deferred.fromCoroutine(self._sound(reading.ready_keys, key, limit))
+
+    def due(self, now: float, limit: int) -> Deferred[list[Mail]]:
+        """See Spool."""
+        return Deferred.fromCoroutine(self._sound(reading.due_keys, now, limit))
+
+    def next_due(self, after: float) -> Deferred[float | None]:
+        """See Spool."""
+        return self._ask(reading.next_due, after)
+
+    def body(self, mail: Mail) -> Deferred[Body]:
+        """See Spool."""
+        return Deferred.fromCoroutine(self._body(mail))
+
+    def find(self, uuid: str) -> Deferred[Mail | None]:
+        """See Spool."""
+        key = key_of(uuid)
+        if key is None or key >= _FURTHEST:
+            return succeed(None)
+        return Deferred.fromCoroutine(self._find(key, uuid))
+
+    def page(self, after: int, limit: int) -> Deferred[list[Mail]]:
+        """See Spool."""
+        return Deferred.fromCoroutine(self._page(after, limit))
+
+    def close(self) -> Deferred[None]:
+        """See Spool."""
+        closed: Deferred[None] = Deferred()
+        self._writer.close()
+        Thread(target=self._end, args=(closed,), name="spool-close", daemon=True).start()
+        return closed
+
+    async def _sound(self, keys: Callable[..., list[int]], position: float, limit: int) -> list[Mail]:
+        """Mails that can be delivered. What is damaged is HELD first, and then others are in its place."""
+        while True:
+            found = await self._ask(_with_bodies, keys, position, limit)
+            damaged = [each for each in found if each.hold]
+            if not damaged:
+                return [each.mail for each in found if not each.damage]
+            for each in damaged:
+                await self._hold(each)
+
+    async def _page(self, after: int, limit: int) -> list[Mail]:
+        found = await self._ask(_without_bodies, after, limit)
+        return await self._shown(found)
+
+    async def _find(self, key: int, uuid: str) -> Mail | None:
+        found = await self._ask(reading.one, key)
+        if found is None or (not found.damage and found.mail.envelope.uuid != uuid):
+            return None
+        return (await self._shown([found]))[0]
+
+    async def _shown(self, found: list[Found]) -> list[Mail]:
+        """All of them; the damaged ones HELD, as far as the disk takes that."""
+        for each in found:
+            if each.hold:
+                with suppress(SpoolFailing):
+                    await self._hold(each)
+        return [each.mail for each in found]
+
+    async def _hold(self, found: Found) -> None:
+        reply = f"quarantine: {found.damage}"
+        await self._writer.put(Write((found.mail.envelope.key, reply)))
+        self.quarantined(found.mail, found.was)
+
+    async def _body(self, mail: Mail) -> Body:
+        if mail.body is not None:
+            return mail.body
+        found = await self._ask(reading.body, mail.envelope.key)
+        if isinstance(found, bytes):
+            return found
+        return await self._bodies.open(mail.envelope.uuid, *found)
+
+    def _ask(
+        self, question: Callable[Concatenate[sqlite3.Connection, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> Deferred[T]:
+        """What the database says to `question`, in one snapshot, asked in the reading thread."""
+
+        def asked() -> T:
+            try:
+                self._connection.execute("BEGIN")
+                try:
+                    return question(self._connection, *arguments, **named)
+                finally:
+                    self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise trouble(error, "the spool cannot be read") from error
+
+        return self._reader.call(asked)
+
+    def _group_written(self, writes: int, seconds: float, bodies: list[str]) -> None:
+        self._idle = 0
+        self.committed(writes, seconds)
+        if bodies:
+            self._bodies.remove(bodies)
+
+    def _look(self) -> None:
+        """In the thread that looks at the disk: how it is, and where nothing was written lately, whether it can be."""
+        now = self._now()
+        try:
+            health = look(self._directory, self._writer.writable, min(now, self._writer.looked_at))
+        except OSError:
+            self.health = replace(self.health, writable=False, checked_at=now)
+            return
+        self.health = health
+        if health.free_bytes > self._min_free + self._reserve.octets:
+            self._reserve.keep()
+        self._idle += 1
+        if self._idle >= IDLE or not health.writable:
+            self._idle = 0
+            self._writer.put(Write()).addErrback(lambda _: None)
+
+    def _end(self, closed: Deferred[None]) -> None:
+        self._pulse.close()
+        self._writer.join()
+        self._files.close()
+        self._reader.close()
+        self._connection.close()
+        self._writing.close()
+        os.close(self._lock)
+        self._reactor.callFromThread(closed.callback, None)
+
+
+def _add(write: Write, submission: Submission) -> None:
+    write.mails.append(mail_row(submission))
+    write.recipients.extend(recipient_rows(submission.envelope))
+    if isinstance(submission.body, bytes):
+        write.octets += len(submission.body)
+
+
+def _with_bodies(
+    connection: sqlite3.Connection, keys: Callable[..., list[int]], position: float, limit: int
+) -> list[Found]:
+    return reading.mails(connection, keys(connection, position, limit), True)
+
+
+def _without_bodies(connection: sqlite3.Connection, after: int, limit: int) -> list[Found]:
+    return reading.mails(connection, reading.page_keys(connection, after, limit), False)

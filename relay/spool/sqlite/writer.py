@@ -1,0 +1,229 @@
+"""Writer: the one thread that changes the database, in groups.
+
+It takes all that waits, up to a bound, makes it one transaction, and tells the reactor's thread of the whole group in
+one call. While a commit is under way the next group gathers.
+
+When a commit fails, its frames may stand in the WAL all the same, where a crash would find them. So before anything
+else is written the WAL is begun anew and a small commit put over them: once that worked, what failed is gone for good.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from twisted.internet.defer import Deferred
+
+from relay.spool.background import FromThreads
+from relay.spool.spool import SpoolFailing, SpoolFull
+from relay.spool.sqlite import reading, statements
+from relay.spool.sqlite.database import code, trouble
+from relay.spool.sqlite.folder import Reserve
+from relay.spool.sqlite.rows import Row
+
+GROUP = 256
+"""Writes in one commit, at most."""
+
+OCTETS = 8 * 1024 * 1024
+"""Octets of bodies in one commit, after which no further mail joins it."""
+
+_BLAMELESS = (0, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE)
+"""Codes of errors that are one write's own, not the disk's. 0: the module refused the value."""
+
+
+class Write:
+    """What is to be durable together: rows of new mails, new standings, a mail that has ended, a damaged one.
+
+    With nothing in it, it only finds out whether the disk takes a commit.
+    """
+
+    __slots__ = ("done", "error", "gone", "held", "mails", "octets", "recipients", "standings")
+
+    def __init__(self, held: tuple[int, str] | None = None) -> None:
+        self.mails: list[Row] = []
+        self.recipients: list[Row] = []
+        self.standings: Sequence[Row] = ()
+        self.gone = 0
+        self.held = held
+        self.octets = 0
+        self.done: Deferred[None] = Deferred()
+        self.error: SpoolFailing | None = None
+
+    @property
+    def new(self) -> bool:
+        """Whether it is but a new mail, and no outcome of one that was acknowledged."""
+        return bool(self.mails) and not self.standings and not self.gone
+
+
+class Writer:
+    """The thread and its connection.
+
+    on_group  called in the reactor's thread after each group: how many writes, seconds, bodies to be removed
+    writable  whether the last commit worked; `looked_at`: when that was
+    oldest    key and received_at of the oldest mail that is READY or DEFERRED
+    large     whether there are large bodies at all
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        reactor: FromThreads,
+        now: Callable[[], float],
+        reserve: Reserve,
+        on_group: Callable[[int, float, list[str]], None],
+    ) -> None:
+        self.writable = True
+        self.looked_at = now()
+        self.oldest = reading.oldest(connection, 0)
+        self.large = False
+        self._connection = connection
+        self._reactor = reactor
+        self._now = now
+        self._on_group = on_group
+        self._reserve = reserve
+        self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="spool-writer", daemon=True)
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, write: Write) -> Deferred[None]:
+        """Fires once `write` is durable."""
+        if self._closed:
+            write.done.errback(SpoolFailing("the spool is closed"))
+        else:
+            self._queue.put(write)
+        return write.done
+
+    def close(self) -> None:
+        """No more writes: the thread ends when all before are done."""
+        self._closed = True
+        self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait for the end of the thread. Not for the reactor's thread."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            group, more = self._gather()
+            if group:
+                began = time.monotonic()
+                bodies = self._write(group)
+                self.looked_at = self._now()
+                self._reactor.callFromThread(self._tell, group, time.monotonic() - began, bodies)
+
+    def _gather(self) -> tuple[list[Write], bool]:
+        """What waits, at least one; and whether more may come."""
+        group: list[Write] = []
+        octets = 0
+        write = self._queue.get()
+        try:
+            while write is not None:
+                group.append(write)
+                octets += write.octets
+                if len(group) >= GROUP or octets >= OCTETS:
+                    return group, True
+                write = self._queue.get_nowait()
+        except Empty:
+            return group, True
+        return group, False
+
+    def _tell(self, group: list[Write], seconds: float, bodies: list[str]) -> None:
+        self._on_group(len(group), seconds, bodies)
+        for write in group:
+            if write.error is None:
+                write.done.callback(None)
+            else:
+                write.done.errback(write.error)
+
+    def _write(self, group: list[Write]) -> list[str]:
+        """Commit the group; the bodies of the mails in it that have ended. What failed has its `error`."""
+        if not self.writable and not self._heal(group):
+            return []
+        try:
+            bodies = self._commit(group)
+        except Exception as error:
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
+            if not isinstance(error, sqlite3.Error) or code(error) in _BLAMELESS:
+                return self._one_by_one(group, error)
+            return self._failed(group, error)
+        self._follow_oldest(group)
+        return bodies
+
+    def _one_by_one(self, group: list[Write], error: Exception) -> list[str]:
+        """One of the group cannot be written: it alone fails."""
+        if len(group) > 1:
+            return [body for write in group for body in self._write([write])]
+        group[0].error = SpoolFailing(f"this cannot be written: {error}")
+        return []
+
+    def _failed(self, group: list[Write], error: sqlite3.Error) -> list[str]:
+        """The disk did not take it. Where it is full, outcomes get what was set aside for them."""
+        self.writable = False
+        failing = trouble(error, "the spool could not be written")
+        outcomes = []
+        if isinstance(failing, SpoolFull) and self._reserve.release():
+            outcomes = [write for write in group if not write.new]
+        for write in group:
+            if write not in outcomes:
+                write.error = failing
+        if outcomes:
+            return self._write(outcomes)
+        self._heal([])
+        return []
+
+    def _heal(self, group: list[Write]) -> bool:
+        """Begin the WAL anew and commit into it; if that fails, so does the group."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        try:
+            self._connection.execute(statements.BEAT)
+        except sqlite3.Error as error:
+            failing = trouble(error, "the spool cannot be written")
+            for write in group:
+                write.error = failing
+            return False
+        self.writable = True
+        return True
+
+    def _commit(self, group: list[Write]) -> list[str]:
+        """One transaction. The order of the kinds is that of a mail's life, so it holds for each mail."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        changes = connection.total_changes
+        statements.insert_mails(connection, [row for write in group for row in write.mails])
+        statements.insert_recipients(connection, [row for write in group for row in write.recipients])
+        statements.update(connection, [row for write in group for row in write.standings])
+        for write in group:
+            if write.held is not None:
+                statements.hold(connection, *write.held)
+        gone = [write.gone for write in group if write.gone]
+        bodies = statements.large(connection, gone) if self.large else []
+        statements.delete(connection, gone)
+        if connection.total_changes == changes:
+            connection.execute(statements.BEAT)
+        connection.execute("COMMIT")
+        return bodies
+
+    def _follow_oldest(self, group: list[Write]) -> None:
+        """Look for the oldest mail again, if it is not the one it was."""
+        waiting = [row[0] for write in group for row in write.mails]
+        waiting += [row[0] for write in group for row in write.standings]
+        first = min(waiting, default=None)
+        if self.oldest is not None:
+            key = self.oldest[0]
+            changed = any(write.gone == key or (write.held and write.held[0] == key) for write in group)
+            if not changed and (first is None or first > key):
+                return
+            first = key if first is None else min(first, key)
+        if first is not None:
+            self.oldest = reading.oldest(self._connection, first)
