@@ -8,6 +8,7 @@ and returns the value that the program works with, or raises Wrong, which says w
 from __future__ import annotations
 
 import re
+import ssl
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -191,26 +192,77 @@ class Text:
         return text
 
 
+UNSAID = Path()
+"""Where a path is not said, until its default is known."""
+
+
 @frozen
 class FilePath:
-    """A path; one that is relative is relative to the configuration file's folder. None: "", or `instead`."""
+    """A path, made absolute: one that is relative is relative to the configuration file's folder."""
 
     empty: bool = False
-    instead: str = ""
 
     @property
     def says(self) -> str:
         """What it may be."""
-        return f'a path, or "{self.instead}"' if self.instead else "a path"
+        return "a path"
+
+    def read(self, value: object, origin: Origin) -> Path:
+        """The absolute path; UNSAID for ""."""
+        text = text_of(value, self.says)
+        if not text and not self.empty:
+            raise Wrong("is empty", "write a path, or leave the key out")
+        if not text:
+            return UNSAID
+        path = origin.folder / text
+        return path.resolve() if ".." in path.parts else path
+
+
+@frozen
+class Certificates:
+    """A file of certificates in PEM form; None for ""."""
+
+    @property
+    def says(self) -> str:
+        """What it may be."""
+        return "a path"
 
     def read(self, value: object, origin: Origin) -> Path | None:
-        """The absolute path."""
-        text = text_of(value, self.says)
-        if text == self.instead and (text or self.empty):
+        """The absolute path of a file that can be read and holds what it should."""
+        path = FilePath(empty=True).read(value, origin)
+        if path == UNSAID:
             return None
-        if not text:
-            raise Wrong("is empty", f"write {self.says}, or leave the key out")
-        return origin.folder / text
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except ssl.SSLError:
+            raise Wrong(f"{path} holds no certificates", "name a file of certificates in PEM form") from None
+        except OSError as error:
+            raise Wrong(f"{path} cannot be read: {error.strerror}", "name a file that this user may read") from None
+        return path
+
+
+@frozen
+class LogFile:
+    """A file to append to; None for "-", file descriptor 2."""
+
+    @property
+    def says(self) -> str:
+        """What it may be."""
+        return 'a path or "-"'
+
+    def read(self, value: object, origin: Origin) -> Path | None:
+        """The absolute path, in a folder that is there."""
+        if value == "-":
+            return None
+        path = FilePath().read(value, origin)
+        try:
+            if path.is_dir():
+                raise Wrong(f"{path} is a folder", "write the path of a file")
+            if not path.parent.is_dir():
+                raise Wrong(f"there is no folder {path.parent}", "make it, or write another path")
+        except OSError as error:
+            raise Wrong(f"{path} cannot be reached: {error.strerror}", "write another path") from None
+        return path
 
 
 @frozen

@@ -35,7 +35,7 @@ def is_literal(domain: str) -> bool:
         return False
 
 
-def _is_host(name: str) -> bool:
+def is_host(name: str) -> bool:
     """Whether `name` is a host's name. One that ends in a number is an IP address written wrong."""
     return _HOST.fullmatch(name) is not None and _NUMBERS.fullmatch(name) is None
 
@@ -62,7 +62,7 @@ class OwnName:
     def read(self, value: object, origin: Origin) -> str:
         """The name."""
         text = text_of(value, self.says)
-        if (not text and self.empty) or _is_host(text) or is_literal(text):
+        if (not text and self.empty) or is_host(text) or is_literal(text):
             return text
         if not text:
             raise Wrong("is empty", "write a host name, or leave the key out")
@@ -89,7 +89,7 @@ class Host:
     def read(self, value: object, origin: Origin) -> str:
         """The host. What looks like a URL is not shown: it may hold a password."""
         text = text_of(value, self.says)
-        if (not text and self.empty) or _is_ip(text) or _is_host(text.removesuffix(".")):
+        if (not text and self.empty) or _is_ip(text) or is_host(text.removesuffix(".")):
             return text
         if not text:
             raise Wrong("is empty", f"write {self.says}")

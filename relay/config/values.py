@@ -15,7 +15,20 @@ from typing import Annotated
 
 from attrs import field, frozen
 
-from relay.config.kinds import Choice, Duration, FilePath, Hidden, HiddenUrl, Share, Size, Text, Whole
+from relay.config.kinds import (
+    UNSAID,
+    Certificates,
+    Choice,
+    Duration,
+    FilePath,
+    Hidden,
+    HiddenUrl,
+    LogFile,
+    Share,
+    Size,
+    Text,
+    Whole,
+)
 from relay.config.listener import Endpoint, Listener
 from relay.config.names import Address, FieldName, From, Host, OwnName, Pattern
 from relay.config.secret import NO_SECRET, Secret
@@ -79,8 +92,8 @@ class SpoolSection:
     """[spool]: where mail waits."""
 
     backend: Annotated[str, Choice("sqlite", "postgresql")] = "sqlite"
-    directory: Annotated[Path, FilePath()] = Path("spool")
-    drop: Annotated[Path, FilePath(empty=True)] = Path("drop")
+    directory: Annotated[Path, FilePath()] = UNSAID
+    drop: Annotated[Path, FilePath(empty=True)] = UNSAID
     dsn: Annotated[Secret, Hidden()] = NO_SECRET
     min_free: Annotated[int, Size()] = 256 * 2**20
 
@@ -133,7 +146,7 @@ class Provider:
     idle_timeout: Annotated[float, Duration(zero=True)] = 30.0
     timeout: Annotated[float, Duration()] = 60.0
     dot_timeout: Annotated[float, Duration()] = 600.0
-    ca_file: Annotated[Path | None, FilePath(empty=True)] = None
+    ca_file: Annotated[Path | None, Certificates()] = None
     server_name: Annotated[str, Host(empty=True)] = ""
     on_uncertain: Annotated[str, Choice("retry", "hold")] = "retry"
     null_sender: Annotated[str, Address(empty=True)] = ""
@@ -165,7 +178,7 @@ class Log:
     """[log]. `file` None: file descriptor 2."""
 
     format: Annotated[str, Choice("json", "text")] = "json"
-    file: Annotated[Path | None, FilePath(instead="-")] = None
+    file: Annotated[Path | None, LogFile()] = None
 
 
 @frozen
