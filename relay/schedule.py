@@ -128,8 +128,9 @@ class Schedule:
         envelope = submission.envelope
         if self._behind or len(self.items) >= self._limit or not self._running:
             self._behind = True
+            self._cursor = min(self._cursor, envelope.key - 1)  # a large body may be durable after later, smaller mail
             return
-        self._cursor = envelope.key
+        self._cursor = max(self._cursor, envelope.key)
         body = submission.body if isinstance(submission.body, bytes) else None
         standings = [Standing(number, recipient) for number, recipient in enumerate(envelope.recipients)]
         self._enter(Item(envelope, submission.head, body, standings), list(range(len(standings))))

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from relay.delivery.account import Account
 from relay.delivery.judgement import Circumstances, judge
 from relay.delivery.reports import Reports
 from relay.events import Events
-from relay.metrics import Metrics
-from relay.outcome import Outcome
+from relay.outcome import CannotTake, Deferred as Postponed, Outcome, Rejected
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
 from relay.spool.spool import Body, Damaged, Settlement, Spool, SpoolError, Standing, State, Submission
@@ -33,6 +33,9 @@ from relay.upstream.sender import Batch, Result
 AGAIN = 1.0
 """Seconds until something that the spool refused is asked of it again."""
 
+GOES_ROUND = (CannotTake, Postponed, Rejected)
+"""What a provider says of the mail, so that the next one is asked."""
+
 
 @dataclass(slots=True)
 class Task:
@@ -41,17 +44,6 @@ class Task:
     item: Item
     numbers: list[int]
     not_before: float = 0.0
-
-
-@dataclass(slots=True)
-class Totals:
-    """What /health counts since the start, our own reports left out."""
-
-    taken: int = 0
-    recipients: int = 0
-    delivered: int = 0
-    failed: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +66,12 @@ class Attempt:
     rest: list[int]
     pool: Pool
     began: float
+    body: Body = b""
     outcomes: tuple[Outcome, ...] = ()
     settled: tuple[Standing, ...] = ()
     again: tuple[int, ...] = ()
-    reports: tuple[Submission, ...] = field(default=())
+    reports: tuple[Submission, ...] = ()
+    trouble: Exception | None = None
 
 
 class Delivery:
@@ -92,19 +86,19 @@ class Delivery:
         now: Callable[[], float],
         uniform: Callable[[float, float], float],
         reports: Reports,
+        account: Account,
         events: Events,
-        metrics: Metrics,
     ) -> None:
         self.settings = settings
-        self.totals = Totals()
         self._spool = spool
         self._pools = dict(pools)
+        self._names = list(self._pools)
         self._clock = clock
         self._now = now
         self._uniform = uniform
         self._reports = reports
+        self._account = account
         self._events = events
-        self._metrics = metrics
         self._schedule: Schedule
         self._lines: dict[str, deque[Task]] = {name: deque() for name in self._pools}
         self._stranded: deque[Task] = deque()
@@ -170,7 +164,7 @@ class Delivery:
         for number in task.numbers:
             standing = item.standings[number]
             pinned = standing.pinned and standing.provider in self._pools
-            order = [standing.provider] if pinned else list(self._pools)
+            order = [standing.provider] if pinned else self._names
             step = next_step(item.rounds.get(number, {}), order, up)
             parts.setdefault(step.provider if isinstance(step, Ask) else None, []).append(number)
         for name, numbers in parts.items():
@@ -188,10 +182,11 @@ class Delivery:
             self._send(item.body, attempt)
         else:
             reading = self._spool.body(item.mail())
-            reading.addCallbacks(self._send, self._unreadable, (attempt,), None, (attempt,))
+            reading.addCallbacks(self._send, self._unreadable, (attempt,), {}, (attempt,))
 
     def _send(self, body: Body, attempt: Attempt) -> None:
         item, envelope = attempt.item, attempt.item.envelope
+        attempt.body = body
         if isinstance(body, bytes):
             self._schedule.keep_body(item, body)
         recipients = tuple([item.standings[number].recipient for number in attempt.numbers])
@@ -231,30 +226,18 @@ class Delivery:
     def _ended(self, result: Result, attempt: Attempt) -> None:
         """A transaction is over: judge it, and write down what that means."""
         item, name = attempt.item, attempt.pool.name
-        attempt.outcomes = outcomes = result.outcomes
-        self._metrics.attempt(name, self._clock.seconds() - attempt.began)
-        if self._stopping:
-            outcomes = attempt.outcomes = tuple(outcomes)
-        for number, outcome in zip(attempt.numbers, outcomes, strict=True):
-            item.rounds.setdefault(number, {})[name] = outcome
+        attempt.outcomes, attempt.trouble = result.outcomes, result.trouble
+        if not isinstance(attempt.body, bytes):
+            attempt.body.close()
+        for number, outcome in zip(attempt.numbers, result.outcomes, strict=True):
+            if isinstance(outcome, GOES_ROUND):
+                item.rounds.setdefault(number, {})[name] = outcome
         judged = judge(
             [item.standings[number] for number in attempt.numbers],
-            outcomes,
+            result.outcomes,
             item.rounds,
-            Circumstances(
-                name,
-                list(self._pools),
-                [other for other, pool in self._pools.items() if pool.takes_mail],
-                name in self.settings.hold_uncertain,
-                self.settings.retry,
-                self._now() - item.envelope.received_at,
-                self._now(),
-                self._uniform,
-            ),
+            self._circumstances(item, name),
         )
-        for number, outcome in zip(attempt.numbers, outcomes, strict=True):
-            if not outcome.counts:
-                item.rounds[number].pop(name, None)
         attempt.settled, attempt.again = judged.standings, judged.again
         if not attempt.settled:
             self._written(attempt)
@@ -262,6 +245,19 @@ class Delivery:
             Deferred.fromCoroutine(self._settle_with_reports(attempt)).addErrback(self._report_failed, attempt)
         else:
             self._settle(attempt)
+
+    def _circumstances(self, item: Item, name: str) -> Circumstances:
+        now = self._now()
+        return Circumstances(
+            provider=name,
+            order=self._names,
+            up=[other for other, pool in self._pools.items() if pool.takes_mail],
+            hold_uncertain=name in self.settings.hold_uncertain,
+            retry=self.settings.retry,
+            age=now - item.envelope.received_at,
+            now=now,
+            uniform=self._uniform,
+        )
 
     async def _settle_with_reports(self, attempt: Attempt) -> None:
         attempt.reports = await self._reports.write(attempt.item, attempt.settled)
@@ -278,7 +274,7 @@ class Delivery:
         finished = not any(changed.get(old.number, old).state.waiting for old in item.standings)
         settlement = Settlement(item.envelope.key, item.envelope.uuid, attempt.settled, attempt.reports, finished)
         writing = self._spool.settle(settlement)
-        writing.addCallbacks(self._written_down, self._not_written, (attempt,), None, (attempt,))
+        writing.addCallbacks(self._written_down, self._not_written, (attempt,), {}, (attempt,))
 
     def _not_written(self, failure: Failure, attempt: Attempt) -> None:
         self._events.error(f"an outcome could not be written and is kept in memory: {failure.value}")
@@ -305,8 +301,10 @@ class Delivery:
         self._tell(attempt)
         for report in attempt.reports:
             self._schedule.add(report)
-        if attempt.again:
+        if attempt.again and attempt.trouble is None:
             self._route(Task(item, list(attempt.again)), first=True)
+        elif attempt.again:  # the disk failed while the body left
+            self._pause(Task(item, list(attempt.again), self._clock.seconds() + AGAIN))
         if attempt.rest:
             delay = self.settings.batch_delay
             task = Task(item, attempt.rest, self._clock.seconds() + delay)
@@ -349,45 +347,14 @@ class Delivery:
 
     def _tell(self, attempt: Attempt) -> None:
         """Log and count the outcomes of a transaction, and the end of its mail if that was it."""
-        item, envelope, name = attempt.item, attempt.item.envelope, attempt.pool.name
-        seconds = self._clock.seconds() - attempt.began
-        self._events.outcomes(
-            envelope.uuid,
-            name,
-            [
-                (item.standings[number].recipient.address, outcome)
-                for number, outcome in zip(attempt.numbers, attempt.outcomes, strict=False)
-            ],
-            seconds,
-        )
-        self._metrics.outcomes(name, attempt.outcomes)
-        self._events.standings(envelope.uuid, attempt.settled)
-        if attempt.settled and not any(standing.state.waiting for standing in item.standings):
-            self._finish(item)
-
-    def _finish(self, item: Item) -> None:
-        envelope = item.envelope
-        seconds = max(self._now() - envelope.received_at, 0.0)
-        states = {standing.state for standing in item.standings}
-        worst = next(
-            result
-            for state, result in (
-                (State.EXPIRED, "expired"),
-                (State.BOUNCED, "bounced"),
-                (State.DELETED, "deleted"),
-                (State.DELIVERED, "delivered"),
-            )
-            if state in states
-        )
-        self._events.finished(envelope.uuid, worst, seconds)
-        if envelope.report:
+        item, account = attempt.item, self._account
+        standings, envelope = item.standings, item.envelope
+        if attempt.outcomes:
+            addresses = [standings[number].recipient.address for number in attempt.numbers]
+            seconds = self._clock.seconds() - attempt.began
+            account.transaction(envelope, attempt.pool.name, addresses, attempt.outcomes, seconds)
+        if not attempt.settled:
             return
-        self._metrics.finished(worst, seconds)
-        totals = self.totals
-        totals.taken += 1
-        totals.recipients += len(item.standings)
-        totals.seconds += seconds
-        if worst == "delivered":
-            totals.delivered += 1
-        else:
-            totals.failed += 1
+        account.settled(envelope, attempt.settled, attempt.reports[0].envelope.uuid if attempt.reports else "")
+        if not any(standing.state.waiting for standing in standings):
+            account.finished(envelope, standings, max(self._now() - envelope.received_at, 0.0))

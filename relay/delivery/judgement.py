@@ -59,7 +59,7 @@ def judge(
     settled: list[Standing] = []
     again: list[int] = []
     for standing, outcome in zip(standings, outcomes, strict=True):
-        if type(outcome) is Delivered:
+        if isinstance(outcome, Delivered):
             settled.append(_delivered(standing, outcome.reply, case))
         elif isinstance(outcome, Uncertain):
             settled.append(_uncertain(standing, outcome.reply, case))
@@ -117,6 +117,6 @@ def _refused(standing: Standing, step: Later | Refuse, case: Circumstances, pinn
     )
     if isinstance(step, Refuse):
         return replace(refused, state=State.BOUNCED)
-    if case.retry.expired(case.age):
+    if case.retry.expired(case.age, counted=True):
         return replace(refused, state=State.EXPIRED)
     return replace(refused, state=State.DEFERRED, due=case.now + case.retry.delay(attempts, case.uniform))

@@ -19,13 +19,21 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from relay.config.values import Provider
-from relay.outcome import Delivered, Outcome, ProviderFault, Retired, Uncertain
+from relay.outcome import CannotTake, Delivered, Outcome, OverLimit, ProviderFault, Rejected, Retired, Uncertain
+from relay.outcome import Deferred as Postponed
 from relay.reply import no_reply
 from relay.upstream.breaker import Breaker
 from relay.upstream.sender import Batch, Connection, Fault, Result
 
 LIMIT_GROWS = 60.0
 """Seconds after which a limit of connections that was learned is tried one higher."""
+
+
+_BLAME: tuple[type, ...] = (ProviderFault, Retired, Uncertain, Delivered, Postponed, Rejected, CannotTake, OverLimit)
+
+
+OUT_OF_STEP = 86400.0
+"""Seconds without PIPELINING after a provider got out of step while it was used."""
 
 
 class News(Protocol):
@@ -77,7 +85,7 @@ class Pool:
     def __init__(
         self,
         provider: Provider,
-        connect: Callable[[], Deferred[Connection]],
+        connect: Callable[[bool], Deferred[Connection]],
         breaker: Breaker,
         clock: IReactorTime,
         news: News,
@@ -94,6 +102,7 @@ class Pool:
         self._changed = changed
         self._limit = provider.connections
         self._limited_at = 0.0
+        self._in_step_again = 0.0
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
         self._opening: set[Deferred[Connection]] = set()
@@ -120,6 +129,11 @@ class Pool:
     def idle(self) -> int:
         """Connections that wait for one."""
         return len(self._idle)
+
+    @property
+    def limit(self) -> int:
+        """How many connections there may be: the configuration's number, or what the provider lets in."""
+        return self._limit
 
     def room(self) -> int:
         """How many more transactions may begin now."""
@@ -194,6 +208,8 @@ class Pool:
 
     def _ended(self, result: Result, connection: Connection, job: Job) -> None:
         """A transaction is over: the connection is pooled or closed, and the breaker hears of it."""
+        if connection.out_of_step:
+            self._in_step_again = self._clock.seconds() + OUT_OF_STEP
         usable = result.usable and connection.carried < self.provider.messages_per_connection
         if usable and not self._stopping:
             connection.idle_since = self._clock.seconds()
@@ -215,19 +231,19 @@ class Pool:
                 if self.breaker.succeeded(now):
                     self._up()
                 return outcomes
-        last = outcomes[-1]
         if self._stopping:
-            return tuple([Retired(o.reply) if isinstance(o, ProviderFault) else o for o in outcomes])
-        if isinstance(last, ProviderFault):
-            if last.reply.code == 421 and not connection.carried and self._lower_limit():
-                return tuple([Retired(o.reply) if isinstance(o, ProviderFault) else o for o in outcomes])
-            self._fault(last)
-        elif isinstance(last, Retired):
+            return _blameless(outcomes)
+        worst = min(outcomes, key=lambda outcome: _BLAME.index(type(outcome)))
+        if isinstance(worst, ProviderFault):
+            if worst.reply.code == 421 and not connection.carried and self._lower_limit():
+                return _blameless(outcomes)
+            self._fault(worst)
+        elif isinstance(worst, Retired):
             for stale in list(self._idle):
                 self._close(stale)
-        elif isinstance(last, Uncertain):
-            if self.breaker.lost(now, str(last.reply)):
-                self._down(str(last.reply))
+        elif isinstance(worst, Uncertain):
+            if self.breaker.lost(now, str(worst.reply)):
+                self._down(str(worst.reply))
         elif self.breaker.connected(now):
             self._up()
         return outcomes
@@ -259,9 +275,9 @@ class Pool:
         self._changed()
 
     def _open(self) -> None:
-        opening = self._connect()
+        opening = self._connect(self._clock.seconds() >= self._in_step_again)
         self._opening.add(opening)
-        opening.addCallbacks(self._opened, self._failed, (opening,), None, (opening,))
+        opening.addCallbacks(self._opened, self._failed, (opening,), {}, (opening,))
 
     def _opened(self, connection: Connection, opening: Deferred[Connection]) -> None:
         self._opening.discard(opening)
@@ -280,10 +296,8 @@ class Pool:
         self._opening.discard(opening)
         if self._stopping:
             return
-        if failure.check(Fault):
-            fault = failure.value.outcome
-        else:
-            fault = ProviderFault(no_reply(f"unexpected: {failure.value}"))
+        error = failure.value
+        fault = error.outcome if isinstance(error, Fault) else ProviderFault(no_reply(f"unexpected: {error}"))
         refused = fault.reply.code in (0, 421) and not fault.auth
         if self.breaker.state == "up" and refused and self._lower_limit():
             return
@@ -298,3 +312,8 @@ class Pool:
         connection.when_ended = None
         self._forget(connection)
         connection.quit()
+
+
+def _blameless(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """The same, with what looked like the provider's fault as what it was: a connection that is no more."""
+    return tuple([Retired(outcome.reply) if isinstance(outcome, ProviderFault) else outcome for outcome in outcomes])

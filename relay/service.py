@@ -1,0 +1,327 @@
+"""Service: the only wiring. `make_service` puts a configuration's parts together, in the order of start and stop.
+
+Start: log, spool (which recovers what a crash left), providers, delivery, listeners; then what waited is taken up.
+Stop: listeners close, transactions under way end (for at most GRACE seconds), the spool closes, the log is flushed.
+
+Failure: what makes a start impossible is told in one line on file descriptor 2, and the process exits with status 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import globalLogPublisher
+from twisted.python import runtime
+
+import relay
+from relay.addresses import Rules
+from relay.clock import SpoolClock
+from relay.config import Config
+from relay.config.loopback import is_loopback
+from relay.config.values import Listener, Provider
+from relay.delivery.account import Account
+from relay.delivery.delivery import Delivery, Settings
+from relay.delivery.reports import Reports
+from relay.events import Events, twisted_observer
+from relay.http import figures
+from relay.http.site import make_site
+from relay.intake import Intake
+from relay.intake import Policy as IntakePolicy
+from relay.limits import Window
+from relay.log import Log
+from relay.metrics import Metrics
+from relay.retry import Retry
+from relay.schedule import Schedule
+from relay.smtp.server.factory import LocalSMTPFactory
+from relay.smtp.server.policy import Policy as ServerPolicy
+from relay.spool.spool import Spool, SpoolError
+from relay.spool.sqlite import open_spool
+from relay.upstream.breaker import Breaker, Probes
+from relay.upstream.pool import Pool
+from relay.upstream.sender import Connection, connect, endpoint, trust
+
+GRACE = 30.0
+"""Seconds that transactions under way have to end after SIGTERM."""
+
+TICK = 0.5
+"""Seconds between two looks at connections that idle and providers that are to be probed."""
+
+STALE = 5.0
+"""Seconds after which a spool that has not said how it is counts as one that does not answer."""
+
+
+def make_service(config: Config, reactor: Any) -> IService:
+    """The daemon that `config` describes. Nothing is opened before startService."""
+    return Relay(config, reactor)
+
+
+class CannotStart(Exception):
+    """The text says what is in the way."""
+
+
+class Relay(Service):
+    """The daemon. It is the source of the figures that /health, the page and the metrics show."""
+
+    name = "mailrelay"
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._ports: list[IListeningPort] = []
+        self._open = False
+
+    def startService(self) -> None:
+        """Start everything, or exit with status 1."""
+        super().startService()
+        if self._reactor.seconds is runtime.seconds:
+            self._reactor.seconds = time.monotonic  # timers must not follow a clock that may be set
+        self._started_at = self._reactor.seconds()
+        try:
+            self._start()
+        except (CannotStart, SpoolError) as trouble:
+            os.write(2, f"mailrelay: {trouble}\n".encode())
+            raise SystemExit(1) from None
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when all is durable and closed."""
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted gives it no types
+        return Deferred.fromCoroutine(self._stop())
+
+    def _start(self) -> None:
+        config, reactor = self._config, self._reactor
+        self._open_log()
+        self._clock = SpoolClock(time.time, time.monotonic)
+        self._spool: Spool = open_spool(
+            config.spool.directory,
+            reactor=reactor,
+            now=self._clock,
+            random_bits=random.SystemRandom().getrandbits,
+            min_free=config.spool.min_free,
+        )
+        self._wire()
+        smtp = self._listen(config.smtp.listen, self._smtp)
+        http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor))
+        self._log.start()
+        for warning in config.warnings:
+            self._events.warning(warning)
+        self._schedule.start()
+        self._ticks.start(TICK, now=False)
+        self._open = True
+        self._events.started(version=relay.__version__, instance=config.instance, smtp=smtp, http=http)
+
+    def _open_log(self) -> None:
+        log = self._config.log
+        try:
+            self._log = Log("-" if log.file is None else str(log.file), log.format, time.time)  # type: ignore[arg-type]
+        except OSError as error:
+            raise CannotStart(f"the log file {log.file} cannot be opened: {error.strerror}") from None
+        self._events = Events(self._log, time.time)
+        self._observer = twisted_observer(self._events)
+        globalLogPublisher.addObserver(self._observer)
+
+    def _wire(self) -> None:
+        config, reactor, events = self._config, self._reactor, self._events
+        self._metrics = Metrics(relay.__version__)
+        self._metrics.gauges = lambda: figures.gauges(self.health(), self._log.dropped)
+        self._account = Account(events, self._metrics, time.time)
+        self._pools = {provider.name: self._pool(provider) for provider in config.providers}
+        self._delivery = Delivery(
+            Settings(
+                config.delivery.workers,
+                config.delivery.batch_size,
+                config.delivery.batch_delay,
+                Retry(config.retry.schedule, config.retry.interval, config.retry.jitter, config.retry.max_age),
+                frozenset(provider.name for provider in config.providers if provider.on_uncertain == "hold"),
+            ),
+            self._spool,
+            self._pools,
+            reactor,
+            self._clock,
+            random.uniform,
+            Reports(config, self._spool, self._clock, time.time),
+            self._account,
+            events,
+        )
+        self._schedule = Schedule(
+            self._spool, reactor, self._clock, config.delivery.queue_size, self._delivery.ready, events.warning
+        )
+        self._delivery.start(self._schedule)
+        limit = config.smtp.rate_limit
+        self._intake = Intake(
+            IntakePolicy(
+                config.hostname,
+                Rules(config.addresses.domain, config.addresses.aliases, config.addresses.senders),
+                config.spool.min_free,
+                limit.by,
+            ),
+            self._spool,
+            Window(limit.messages, limit.per),
+            self._schedule.add,
+            self._clock,
+            time.time,
+            events,
+            self._metrics,
+        )
+        self._smtp = LocalSMTPFactory(self._intake, ServerPolicy.of(config), reactor, self._unexpected)
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = reactor
+
+    def _pool(self, provider: Provider) -> Pool:
+        reactor, hostname = self._reactor, self._config.hostname
+        tls = trust(provider)
+        where = endpoint(reactor, provider)
+        delivery = self._config.delivery
+        self._metrics.provider(provider.name)
+
+        def dial(pipelining: bool) -> Deferred[Connection]:
+            return connect(reactor, provider, hostname, where, tls, pipelining=pipelining)
+
+        return Pool(
+            provider,
+            dial,
+            Breaker(Probes(delivery.probe, delivery.probe_max), reactor.seconds()),
+            reactor,
+            self._events,
+            lambda: self._delivery.changed(),
+        )
+
+    def _tick(self) -> None:
+        for pool in self._pools.values():
+            pool.tidy()
+        self._delivery.pump()
+
+    def _unexpected(self, failure: Any, session: object) -> None:
+        self._events.error("unexpected, the client was told to try again", failure)
+
+    def _listen(self, listeners: Sequence[Listener], factory: Factory) -> list[str]:
+        """Open each; where they really are. What is not loopback after all is closed, and nothing starts."""
+        places: list[str] = []
+        for listener in listeners:
+            try:
+                port = _now(serverFromString(self._reactor, listener.endpoint).listen(factory))
+            except (CannotListenError, OSError, ValueError) as error:
+                cause = getattr(error, "socketError", error)
+                if listener.optional and getattr(cause, "errno", None) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    self._events.warning(f"{listener.endpoint} is left out: this host has no such address")
+                    continue
+                raise CannotStart(f"{listener.endpoint} cannot be opened: {cause}") from None
+            self._ports.append(port)
+            place = _place(port)
+            if place is None:
+                raise CannotStart(f"{listener.endpoint} is not loopback: {port.getHost()}; nothing was started")
+            places.append(place)
+        return places
+
+    async def _stop(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._events.stopping()
+        for port in self._ports:
+            await _maybe(port.stopListening())
+        self._schedule.stop()
+        self._ticks.stop()
+        ended = self._delivery.stop()
+        leaving = self._smtp.stop()
+        for pool in self._pools.values():
+            pool.stop()
+        timer = self._reactor.callLater(GRACE, self._end_now)
+        await ended
+        await leaving
+        if timer.active():
+            timer.cancel()
+        await self._spool.close()
+        self._events.stopped()
+        globalLogPublisher.removeObserver(self._observer)
+        self._log.close(2.0)
+
+    def _end_now(self) -> None:
+        """The grace is over: a dot that is unanswered is written down as uncertain."""
+        self._smtp.abort()
+        for pool in self._pools.values():
+            pool.abort()
+
+    # The source of figures
+
+    def ready(self) -> bool:
+        """Whether mail would be taken now."""
+        return self._open and self._answers() and self._intake.taking
+
+    def failures(self) -> Sequence[figures.Failure]:
+        """The newest first."""
+        return [
+            figures.Failure(mishap.time, mishap.uuid, mishap.provider, mishap.outcome, mishap.reply)
+            for mishap in self._account.mishaps
+        ]
+
+    def health(self) -> figures.Health:
+        """How it is now."""
+        totals, counts, spool = self._account.totals, self._schedule.counts, self._spool
+        oldest = spool.oldest
+        return figures.Health(
+            version=relay.__version__,
+            instance=self._config.instance,
+            uptime_seconds=self._reactor.seconds() - self._started_at,
+            taking=self.ready(),
+            totals=figures.Totals(totals.delivered, totals.failed, totals.recipients, totals.seconds),
+            queue=figures.Queue(
+                counts["ready"],
+                counts["active"],
+                counts["deferred"],
+                counts["held"],
+                0.0 if oldest is None else max(self._clock() - oldest, 0.0),
+            ),
+            providers=[self._provider(pool) for pool in self._pools.values()],
+            spool=figures.Spool(spool.backend, spool.health.writable and self._answers(), spool.health.free_bytes),
+        )
+
+    def _answers(self) -> bool:
+        return self._clock() - self._spool.health.checked_at < 2 * STALE
+
+    def _provider(self, pool: Pool) -> figures.Provider:
+        at = pool.last_success_at
+        return figures.Provider(
+            pool.name,
+            figures.ProviderState(pool.breaker.state),
+            figures.Connections(pool.busy, pool.idle, pool.limit),
+            pool.breaker.last_error or None,
+            None if at is None else time.time() - (self._reactor.seconds() - at),
+        )
+
+
+def _now(listening: Deferred[IListeningPort]) -> IListeningPort:
+    """The port of an endpoint that opens at once, as all of ours do; raises what went wrong."""
+    results: list[IListeningPort] = []
+    failures: list[Any] = []
+    listening.addCallbacks(results.append, failures.append)
+    for failure in failures:
+        failure.raiseException()
+    return results[0]
+
+
+def _place(port: IListeningPort) -> str | None:
+    """Where a port really is, as people write it; None if that is not this machine alone."""
+    host: Any = port.getHost()
+    if isinstance(host, UNIXAddress):
+        return os.fsdecode(host.name)
+    if not is_loopback(host.host):
+        return None
+    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+
+async def _maybe(result: Any) -> None:
+    if isinstance(result, Deferred):
+        await result
