@@ -55,7 +55,7 @@ def _listeners(config: Config, spoiled: Spoiled) -> Iterator[Finding]:
 
 def _place(listener: Listener) -> str:
     """What a listener takes up: another one may not have the same."""
-    return listener.endpoint.removeprefix("haproxy:").replace("unix:address=", "unix:")
+    return listener.endpoint.removeprefix("haproxy:")
 
 
 def _spool(config: Config, spoiled: Spoiled) -> Iterator[Finding]:
@@ -87,7 +87,7 @@ def _providers(config: Config, spoiled: Spoiled) -> Iterator[Finding]:
         route: Route = ("providers", number)
         if not provider.host and not spoiled(*route, "host"):
             yield (*route, "host"), "is missing", "write the name of the provider's host"
-        if provider.name and not spoiled(*route, "name") and not spoiled(*route, "host"):
+        if provider.name and not spoiled(*route, "name"):
             first = taken.setdefault(provider.name, number)
             if first != number:
                 what = f'"{provider.name}" is already the name of provider {first + 1}'

@@ -167,4 +167,6 @@ def _milliseconds(value: object) -> object:
     """A number of milliseconds as a duration; all else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    return f"{value}ms" if isinstance(value, int) and abs(value) < 10**12 else value / 1000
+    if isinstance(value, float):
+        return value / 1000
+    return f"{value}ms" if abs(value) < 10**12 else value

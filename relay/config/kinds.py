@@ -73,8 +73,8 @@ class Duration:
             seconds = value
         # Written so that a NaN, which compares with nothing, is out of range.
         if not (0 <= seconds <= _LONGEST_DURATION and (seconds or self.zero)):
-            least = "0" if self.zero else "above 0"
-            raise Wrong(f"{shown(value)} is out of range", f'write a duration from {least} to "3650d"')
+            least = "from 0" if self.zero else "above 0"
+            raise Wrong(f"{shown(value)} is out of range", f'write a duration {least}, and "3650d" at most')
         return float(seconds)
 
 

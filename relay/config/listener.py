@@ -36,6 +36,15 @@ _VALUES = {
     "name": ".+",
     "address": ".+",
 }
+_FIXES = {
+    "backlog": "write a whole number",
+    "mode": "write it like mode=660",
+    "lockfile": "write lockfile=0 or lockfile=1",
+    "domain": "write INET, INET6 or UNIX",
+    "index": "write a whole number from 0",
+    "name": "write what FileDescriptorName= says",
+    "address": "write a path",
+}
 _PART = re.compile(r"((?:\\.|[^\\:])*)(?::|\Z)")
 _KEY = re.compile(r"((?:\\.|[^\\=])*)=")
 
@@ -69,8 +78,8 @@ class Endpoint:
         try:
             said = _arguments(kind, rest)
             if kind == "unix":
-                said["address"] = _socket_path(said["address"], origin)
-                inner = "unix:" + ":".join(f"{key}={quoteStringArgument(said[key])}" for key in said)
+                path = _socket_path(said.pop("address"), origin)
+                inner = ":".join([f"unix:{path}", *(f"{key}={value}" for key, value in said.items())])
             elif kind != "systemd":
                 _check_tcp(said)
         except Wrong as wrong:
@@ -85,16 +94,18 @@ def _arguments(kind: str, text: str) -> dict[str, str]:
     for number, part in enumerate(_parts(text)):
         keyed = _KEY.match(part)
         name = _unquoted(keyed[1]) if keyed else "".join(names[number : number + 1])
+        if not part:
+            raise Wrong("has an empty parameter", r'a colon inside an address is written \: (in TOML "\\:")')
         if name not in names:
             raise Wrong(
                 f"has an unknown parameter {shown(name or part)}",
-                rf"known: {', '.join(names)}; a colon inside an address is written \:",
+                f"known: {', '.join(names)}",
             )
         if name in said:
             raise Wrong(f"says {name} twice", "say it once")
         said[name] = _unquoted(part[keyed.end() :] if keyed else part)
         if name in _VALUES and not re.fullmatch(_VALUES[name], said[name]):
-            raise Wrong(f"has a {name} that is none", f"see Twisted's endpoints for what {kind}: takes")
+            raise Wrong(f"has no valid {name}", _FIXES[name])
     if names[0] not in said:
         raise Wrong(f"lacks its {names[0]}", f"write {kind}:{names[0].upper()}")
     if kind == "systemd" and ("index" in said) is ("name" in said):
@@ -131,10 +142,10 @@ def _check_tcp(said: Mapping[str, str]) -> None:
 
 
 def _socket_path(path: str, origin: Origin) -> str:
-    """The absolute path of a unix socket. Raises Wrong."""
+    """The absolute path of a unix socket, quoted. Raises Wrong."""
     absolute = str(origin.folder / path)
     check_socket_path(absolute)
-    return absolute
+    return str(quoteStringArgument(absolute)).replace("=", r"\=")
 
 
 def check_socket_path(path: str) -> None:

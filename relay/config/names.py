@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from email.headerregistry import AddressHeader
-from email.utils import parseaddr
 from ipaddress import IPv6Address, ip_address
 
 from attrs import frozen
@@ -18,6 +16,7 @@ _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _INTERNATIONAL = re.compile(r"(?=.{1,253}\Z)\w(?:[\w-]{0,61}\w)?(?:\.\w(?:[\w-]{0,61}\w)?)*")
 _NUMBERS = re.compile(r"(?:.*\.)?[0-9]+")
 _LOCAL = re.compile(r'[^\s()<>\[\]:;@\\,"]+|"(?:[^"\\]|\\.)*"')
+_FROM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^<>@,;:"()\[\]\\]*)\s*<([^<>]*)>|([^<>]+)')
 _FIELD = re.compile("[!-9;-~]+")
 _LONGEST_LOCAL = 64
 _LONGEST_ADDRESS = 254
@@ -102,16 +101,26 @@ class Host:
         raise Wrong(f"{shown(text)} is no host name", 'write one like "smtp.example.com"')
 
 
+def split_address(address: str) -> tuple[str, str]:
+    """The local part and the domain of `address`; the domain is "" where there is none.
+
+    >>> split_address('"a@b"@example.com'), split_address('"a@b"')
+    (('"a@b"', 'example.com'), ('"a@b"', ''))
+    """
+    quoted, quote, rest = address.rpartition('"')
+    local, at, domain = rest.rpartition("@")
+    return (quoted + quote + local, domain) if at else (address, "")
+
+
 def fault_of_address(address: str, *, bare: bool) -> str:
     """Why `address` is none ("" if it is one); with `bare` it may lack its domain."""
-    local, at, domain = address.rpartition("@")
-    if not at:
-        local, domain = address, ""
-        if not bare:
-            return "has no @"
+    local, domain = split_address(address)
+    whole = len(local) < len(address)
+    if not (whole or bare):
+        return "has no @"
     if not _LOCAL.fullmatch(local) or len(local.encode()) > _LONGEST_LOCAL:
         return "has no valid name before the @"
-    if at and not (is_literal(domain) or (_INTERNATIONAL.fullmatch(domain) and not _NUMBERS.fullmatch(domain))):
+    if whole and not (is_literal(domain) or (_INTERNATIONAL.fullmatch(domain) and not _NUMBERS.fullmatch(domain))):
         return "has no valid domain behind the @"
     return "is too long" if len(address.encode()) > _LONGEST_ADDRESS else ""
 
@@ -177,9 +186,9 @@ class From:
         if not text:
             return text
         fix = 'write it like "Mail Delivery System <mailer-daemon@example.com>"'
-        addresses = AddressHeader.value_parser(text).all_mailboxes
-        address = parseaddr(text)[1]
-        if len(addresses) != 1 or fault_of_address(address, bare=False):
+        match = _FROM.fullmatch(text)
+        address = (match[1] or match[2] or "") if match else ""
+        if fault_of_address(address, bare=False):
             raise Wrong(f"{shown(text)} is not one address", fix)
         if not address.isascii():
             raise Wrong(f"{shown(text)} has an address that is not ASCII", fix)

@@ -30,7 +30,8 @@ class Problem:
     def __str__(self) -> str:
         """The problem on one line."""
         where = f"{self.file}: {self.key}" if self.key else self.file
-        return printable(f"{where}: {self.what}; {self.fix}" if self.fix else f"{where}: {self.what}")
+        said = printable(f"{where}: {self.what}; {self.fix}" if self.fix else f"{where}: {self.what}")
+        return said.encode("utf-8", "backslashreplace").decode()
 
 
 class ConfigErrors(Exception):
@@ -76,7 +77,7 @@ def kind_of(value: object) -> str:
 
 
 _KINDS: tuple[tuple[type, str], ...] = (
-    (bool, "true or false"),
+    (bool, "a boolean"),
     (int, "a whole number"),
     (float, "a number with a fraction"),
     (str, "a string"),

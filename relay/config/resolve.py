@@ -11,7 +11,7 @@ from threading import Thread
 from attrs import evolve
 
 from relay.config.kinds import UNSAID
-from relay.config.names import is_host
+from relay.config.names import is_host, split_address
 from relay.config.origin import Origin
 from relay.config.values import Addresses, Config, Provider, SpoolSection
 
@@ -48,7 +48,7 @@ def resolve(draft: Config, origin: Origin, hostname: Callable[[], str]) -> Confi
 
 def _whole(address: str, domain: str) -> str:
     """`address` with a domain."""
-    return address if "@" in address.rpartition('"')[2] else f"{address}@{domain}"
+    return address if split_address(address)[1] else f"{address}@{domain}"
 
 
 def _addresses(draft: Addresses, domain: str) -> Addresses:

@@ -130,6 +130,6 @@ def _checked(text: str) -> Secret:
     """The secret, if there is one."""
     if not text:
         raise Wrong("the secret is empty", "put it there, or leave the key out")
-    if "\0" in text:
-        raise Wrong("the secret holds a NUL", "name what holds the secret as text")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise Wrong("the secret is not text: it holds a NUL or is not UTF-8", "name what holds the secret as text")
     return Secret(text)
