@@ -1,0 +1,161 @@
+"""MemorySpool: the spool's contract without a disk, for tests of what stands on it.
+
+Nothing is durable until `commit` is called, unless `at_once` is set. `refuse` makes the next writes fail with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from relay.envelope import Ids
+from relay.spool.spool import (
+    Body,
+    Damaged,
+    Health,
+    Mail,
+    Settlement,
+    SpoolError,
+    Standing,
+    State,
+    Submission,
+    Tally,
+)
+
+
+class MemoryWriter:
+    """A large body, kept whole all the same."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.octets = b""
+        self.abandoned = False
+        self.finished = ""
+
+    def write(self, octets: bytes) -> None:
+        """See BodyWriter."""
+        self.size += len(octets)
+        self.octets += octets
+
+    def finish(self, uuid: str) -> Deferred[None]:
+        """See BodyWriter."""
+        self.finished = uuid
+        return succeed(None)
+
+    def abandon(self) -> None:
+        """See BodyWriter."""
+        self.abandoned = True
+
+
+class MemorySpool:
+    """See Spool. `mails` holds what is durable, by key; `settled` every settlement, in order."""
+
+    backend = "memory"
+
+    def __init__(self, now: Callable[[], float], at_once: bool = True) -> None:
+        self.tally = Tally()
+        self.health = Health(True, 2**40, 2**41, 0, 0, 0.0)
+        self.oldest: float | None = None
+        self.at_once = at_once
+        self.quarantined: Callable[[Mail, State | None], None] = lambda mail, was: None
+        self.refuse: SpoolError | None = None
+        self.damaged: set[int] = set()
+        self.mails: dict[int, Mail] = {}
+        self.settled: list[Settlement] = []
+        self.reads = 0
+        self._ids = Ids(0, now, lambda bits: 7)
+        self._waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
+
+    def next_id(self) -> tuple[int, str]:
+        """See Spool."""
+        return self._ids.next()
+
+    def new_body(self) -> MemoryWriter:
+        """See Spool."""
+        return MemoryWriter()
+
+    def submit(self, submission: Submission) -> Deferred[None]:
+        """See Spool."""
+        return self._write(lambda: self._insert(submission))
+
+    def settle(self, settlement: Settlement) -> Deferred[None]:
+        """See Spool."""
+        return self._write(lambda: self._settle(settlement))
+
+    def commit(self) -> None:
+        """Make durable what waits, and say so."""
+        waiting, self._waiting = self._waiting, []
+        for write, done in waiting:
+            if self.refuse is not None:
+                done.errback(self.refuse)
+            else:
+                write()
+                done.callback(None)
+
+    def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
+        """See Spool."""
+        self.reads += 1
+        return succeed(self._some(lambda mail: mail.envelope.key > key, lambda s: s.state is State.READY)[:limit])
+
+    def due(self, now: float, limit: int) -> Deferred[list[Mail]]:
+        """See Spool."""
+        self.reads += 1
+        return succeed(self._some(lambda mail: True, lambda s: s.state is State.DEFERRED and s.due <= now)[:limit])
+
+    def next_due(self, after: float) -> Deferred[float | None]:
+        """See Spool."""
+        dues = [s.due for mail in self.mails.values() for s in mail.standings if s.state is State.DEFERRED]
+        return succeed(min((due for due in dues if due > after), default=None))
+
+    def body(self, mail: Mail) -> Deferred[Body]:
+        """See Spool."""
+        self.reads += 1
+        if mail.envelope.key in self.damaged:
+            return fail(Damaged("its checksum is wrong"))
+        body = self.mails[mail.envelope.key].body
+        assert body is not None
+        return succeed(body)
+
+    def find(self, uuid: str) -> Deferred[Mail | None]:
+        """See Spool."""
+        return succeed(next((mail for mail in self.mails.values() if mail.envelope.uuid == uuid), None))
+
+    def page(self, after: int, limit: int) -> Deferred[list[Mail]]:
+        """See Spool."""
+        return succeed(self._some(lambda mail: mail.envelope.key > after, lambda s: True)[:limit])
+
+    def close(self) -> Deferred[None]:
+        """See Spool."""
+        self.commit()
+        return succeed(None)
+
+    def _some(self, of: Callable[[Mail], bool], having: Callable[[Standing], bool]) -> list[Mail]:
+        return [mail for _, mail in sorted(self.mails.items()) if of(mail) and any(map(having, mail.standings))]
+
+    def _write(self, write: Callable[[], None]) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self._waiting.append((write, done))
+        if self.at_once:
+            self.commit()
+        return done
+
+    def _insert(self, submission: Submission) -> None:
+        envelope, body = submission.envelope, submission.body
+        octets = body.octets if isinstance(body, MemoryWriter) else body
+        assert isinstance(octets, bytes)
+        standings = tuple(Standing(number, recipient) for number, recipient in enumerate(envelope.recipients))
+        self.mails[envelope.key] = Mail(envelope, submission.head, octets, standings)
+
+    def _settle(self, settlement: Settlement) -> None:
+        self.settled.append(settlement)
+        for report in settlement.reports:
+            self._insert(report)
+        if settlement.finished:
+            del self.mails[settlement.key]
+            return
+        mail = self.mails[settlement.key]
+        new = {standing.number: standing for standing in settlement.standings}
+        standings = tuple(new.get(old.number, old) for old in mail.standings)
+        self.mails[settlement.key] = replace(mail, standings=standings)

@@ -1,0 +1,175 @@
+"""Which mail is in memory, and when the rest comes in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twisted.internet.task import Clock
+
+from relay.envelope import Envelope, Recipient
+from relay.schedule import SWEEP, Item, Schedule
+from relay.spool.spool import SpoolFailing, Standing, State, Submission, Tally
+from tests.memory_spool import MemorySpool
+
+
+class House:
+    """A schedule over a spool in memory; `tried` is what it handed out."""
+
+    def __init__(self, limit: int = 10, spool: MemorySpool | None = None) -> None:
+        self.clock = Clock()
+        self.spool = spool or MemorySpool(self.clock.seconds)
+        self.tried: list[tuple[Item, list[int]]] = []
+        self.troubles: list[str] = []
+        self.schedule = Schedule(
+            self.spool,
+            self.clock,
+            self.clock.seconds,
+            limit,
+            lambda item, numbers: self.tried.append((item, numbers)),
+            self.troubles.append,
+        )
+
+    def submission(self) -> Submission:
+        """A new mail, durable."""
+        key, uuid = self.spool.next_id()
+        envelope = Envelope(key, uuid, "a@example.com", (Recipient("b@example.net"),), self.clock.seconds(), 3)
+        submission = Submission(envelope, b"", b"x\r\n")
+        self.spool.submit(submission)
+        return submission
+
+    def settle(self, item: Item, state: State, due: float = 0.0) -> None:
+        """Its only recipient comes to stand so; what delivery does after a transaction."""
+        item.standings[0] = replace(item.standings[0], state=state, due=due)
+        mail = self.spool.mails[item.envelope.key]
+        self.spool.mails[item.envelope.key] = replace(mail, standings=tuple(item.standings))
+        if not state.waiting:
+            del self.spool.mails[item.envelope.key]
+        item.queued.discard(0)
+        if state is State.DEFERRED:
+            self.schedule.due_at(due)
+        self.schedule.show(item)
+
+
+def test_a_new_mail_is_tried_at_once() -> None:
+    """What is durable and finds room is handed out with its body, without a look into the spool."""
+    house = House()
+    house.schedule.start()
+
+    house.schedule.add(house.submission())
+
+    [(item, numbers)] = house.tried
+    assert (item.body, numbers, house.spool.reads) == (b"x\r\n", [0], 0)
+    assert house.schedule.counts == {"ready": 1, "active": 0, "deferred": 0, "held": 0}
+
+
+def test_no_more_in_memory_than_the_limit() -> None:
+    """The third waits in the spool, and comes in once there is room."""
+    house = House(limit=2)
+    house.schedule.start()
+    for _ in range(3):
+        house.schedule.add(house.submission())
+
+    assert len(house.tried) == 2
+    assert house.schedule.counts["ready"] == 3
+
+    house.settle(house.tried[0][0], State.DELIVERED)
+
+    assert [item.envelope.key for item, _ in house.tried] == sorted(item.envelope.key for item, _ in house.tried)
+    assert len(house.tried) == 3
+    assert house.schedule.waiting == 2
+
+
+def test_a_mail_that_became_durable_late() -> None:
+    """A large body may be written after later mail: its lower key is found all the same."""
+    house = House(limit=1)
+    house.schedule.start()
+    early = house.submission()
+    house.schedule.add(house.submission())
+
+    house.schedule.add(early)
+    house.settle(house.tried[0][0], State.DELIVERED)
+
+    assert [item.envelope.key for item, _ in house.tried][1:] == [early.envelope.key]
+
+
+def test_deferred_and_due() -> None:
+    """One timer wakes it: neither earlier nor later."""
+    house = House()
+    house.schedule.start()
+    house.schedule.add(house.submission())
+    house.settle(house.tried[0][0], State.DEFERRED, due=60.0)
+    assert house.schedule.counts["deferred"] == 1
+    assert not house.schedule.items
+
+    house.clock.advance(59.9)
+    assert len(house.tried) == 1
+    house.clock.advance(0.2)
+
+    assert len(house.tried) == 2
+    assert house.schedule.counts == {"ready": 1, "active": 0, "deferred": 0, "held": 0}
+
+
+def test_the_earliest_of_many_is_first() -> None:
+    """The timer follows the earliest due time, in whatever order they are said."""
+    house = House()
+    house.schedule.start()
+    for due in (300.0, 100.0, 200.0):
+        house.schedule.add(house.submission())
+        house.settle(house.tried[-1][0], State.DEFERRED, due=due)
+    house.tried.clear()
+
+    for moment in (100.5, 200.5, 300.5):
+        house.clock.advance(moment - house.clock.seconds())
+
+    assert [item.standings[0].due for item, _ in house.tried] == [100.0, 200.0, 300.0]
+
+
+def test_what_waited_at_the_start() -> None:
+    """READY mail and mail that is due are taken up; what is due later is waited for."""
+    before = House()
+    ready, due, later = (before.submission() for _ in range(3))
+    for submission, moment in ((due, -1.0), (later, 50.0)):
+        mail = before.spool.mails[submission.envelope.key]
+        standing = replace(mail.standings[0], state=State.DEFERRED, due=moment)
+        before.spool.mails[submission.envelope.key] = replace(mail, standings=(standing,))
+    before.spool.tally = Tally(ready=1, deferred=2)
+
+    house = House(spool=before.spool)
+    house.schedule.start()
+
+    assert {item.envelope.key for item, _ in house.tried} == {ready.envelope.key, due.envelope.key}
+    house.clock.advance(51.0)
+    assert house.tried[-1][0].envelope.key == later.envelope.key
+    assert house.schedule.counts == {"ready": 3, "active": 0, "deferred": 0, "held": 0}
+
+
+def test_a_spool_that_cannot_be_read() -> None:
+    """It is asked again at the next sweep, and nothing is forgotten."""
+    house = House()
+    house.submission()
+    house.spool.tally = Tally(ready=1)
+    broken = House(spool=house.spool)
+
+    def cannot(*_: object) -> None:
+        raise SpoolFailing("no")
+
+    broken.spool.ready_after = cannot  # type: ignore[method-assign, assignment]
+    broken.schedule.start()
+    assert broken.troubles
+    assert not broken.tried
+
+    del broken.spool.ready_after
+    broken.clock.advance(SWEEP)
+
+    assert len(broken.tried) == 1
+
+
+def test_what_left_while_it_was_read() -> None:
+    """A mail that ended between the read and its answer is not taken up again."""
+    house = House()
+    item = Item(house.submission().envelope, b"", b"x", [Standing(0, Recipient("b@example.net"))])
+    house.schedule._left.add(item.envelope.key)
+
+    house.schedule._take([item.mail()], State.READY)
+
+    assert not house.tried
