@@ -7,9 +7,10 @@ reported a second time.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 
-from relay.config.document import Route
+from relay.config.document import Key, Route
 from relay.config.listener import check_socket_path
 from relay.config.loopback import is_loopback
 from relay.config.problem import Wrong
@@ -20,6 +21,8 @@ Spoiled = Callable[..., bool]
 
 Finding = tuple[Route, str, str]
 """Where, what is wrong, what to do."""
+
+_ANY_PORT = re.compile("tcp6?:(port=)?0+(:|$)")
 
 CONTROL_SOCKET = "control.sock"
 """The control socket's name in the spool directory."""
@@ -32,7 +35,7 @@ def check(config: Config, spoiled: Spoiled) -> Iterator[Finding]:
     yield from _providers(config, spoiled)
     for alias, targets in config.addresses.aliases.items():
         if not targets and not spoiled("addresses", "aliases", alias):
-            yield ("addresses", "aliases", alias), "names no address", "name one, or leave the alias out"
+            yield ("addresses", "aliases", Key(alias)), "names no address", "name one, or leave the alias out"
     if config.delivery.probe_max < config.delivery.probe and not spoiled("delivery"):
         yield ("delivery", "probe_max"), "is below probe", "write a duration that is at least as long"
 
@@ -47,6 +50,8 @@ def _listeners(config: Config, spoiled: Spoiled) -> Iterator[Finding]:
             continue
         for number, listener in enumerate(listeners):
             place = _place(listener)
+            if _ANY_PORT.match(place):
+                continue
             if place in taken:
                 fix = "write another endpoint"
                 yield (section, "listen", number), f'"{listener.endpoint}" is also {taken[place]}', fix

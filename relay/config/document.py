@@ -18,7 +18,14 @@ from relay.config.problem import Problem
 
 Step = str | int
 Route = tuple[Step, ...]
-"""The way to a value: names of attributes, keys of free tables, and places in arrays, counted from 0."""
+"""The way to a value: names of attributes, Keys, and places in arrays, counted from 0."""
+
+
+class Key(str):
+    """A step that stands in the file as it is: no attribute has it."""
+
+    __slots__ = ()
+
 
 _LARGEST = 4 * 2**20
 _BARE = re.compile("[A-Za-z0-9_-]+")
@@ -79,7 +86,7 @@ class Document:
     def _written(self, step: Step) -> str:
         if isinstance(step, int):
             return f"[{step + 1}]"
-        key = self.spell(step)
+        key = step if isinstance(step, Key) else self.spell(step)
         return f".{key}" if _BARE.fullmatch(key) else f".{json.dumps(key, ensure_ascii=False)}"
 
     def _whose(self, route: Route) -> str:

@@ -43,7 +43,7 @@ class Kind(Protocol[T_co]):
 def text_of(value: object, says: str) -> str:
     """`value`, if it is a string without control characters."""
     if not isinstance(value, str):
-        raise Wrong(f"must be {says}, not {kind_of(value)}", "write it in quotes")
+        raise Wrong(f"must be {says}, not {kind_of(value)}", "write a string")
     if _CONTROL.search(value):
         raise Wrong(f"{shown(value)} holds a control character", f"write {says}")
     return value
@@ -164,7 +164,7 @@ class Choice:
     def read(self, value: object, origin: Origin) -> str:
         """The word."""
         if not isinstance(value, str):
-            raise Wrong(f"must be {self.says}, not {kind_of(value)}", "write it in quotes")
+            raise Wrong(f"must be {self.says}, not {kind_of(value)}", "write a string")
         if value not in self.words:
             meant = nearest(value, filter(None, self.words))
             raise Wrong(f"{shown(value)} is not known", f'did you mean "{meant}"?' if meant else f"write {self.says}")

@@ -72,7 +72,7 @@ class Endpoint:
         inner = text.removeprefix("haproxy:")
         kind, _, rest = inner.partition(":")
         if kind not in _PARAMETERS:
-            meant = nearest(kind, [*_PARAMETERS, "haproxy"])
+            meant = nearest(kind, [*_PARAMETERS, *(["haproxy"] if inner == text else [])])
             fix = "write tcp:, tcp6:, unix: or systemd:, or haproxy: and one of these"
             raise Wrong(f"{shown(text)} is not an endpoint", f"did you mean {meant}:?" if meant else fix)
         try:
@@ -115,6 +115,8 @@ def _arguments(kind: str, text: str) -> dict[str, str]:
 
 def _parts(text: str) -> list[str]:
     """`text` split at the colons that have no backslash before them."""
+    if not text:
+        return []
     parts: list[str] = []
     at = 0
     while match := _PART.match(text, at):
@@ -153,6 +155,6 @@ def check_socket_path(path: str) -> None:
     length = len(os.fsencode(path))
     if length > LONGEST_SOCKET_PATH:
         raise Wrong(
-            f"{path} is too long for a unix socket: {length} octets, and {LONGEST_SOCKET_PATH} fit",
+            f"is too long for a unix socket ({length} octets, and {LONGEST_SOCKET_PATH} fit): {path}",
             "use a folder with a shorter path",
         )

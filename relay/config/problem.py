@@ -90,4 +90,4 @@ _KINDS: tuple[tuple[type, str], ...] = (
 def nearest(word: str, known: Iterable[str]) -> str:
     """The one of `known` that `word` was probably meant to be, or ""."""
     candidates = {name.lower(): name for name in known}
-    return next((candidates[match] for match in get_close_matches(word.lower(), candidates, 1, 0.7)), "")
+    return next((candidates[match] for match in get_close_matches(word.lower(), candidates, 1)), "")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 from attrs import Attribute, fields, has, resolve_types
 from cattrs import Converter
 
-from relay.config.document import Document, Pairs, Route, Step
+from relay.config.document import Document, Key, Pairs, Route, Step
 from relay.config.problem import Problem, Wrong, kind_of, nearest
 from relay.config.values import Config
 
@@ -69,7 +69,7 @@ class Reading:
         said: dict[str, object] = {}
         for key, inner in table.items():
             if key not in known:
-                self.wrong((*self._route, key), "is not a known key", self._meant(key, known))
+                self.wrong((*self._route, Key(key)), "is not a known key", self._meant(key, known))
                 continue
             for taken in self._take(known[key].name, inner, known[key].type):
                 said[known[key].name] = taken
@@ -93,10 +93,11 @@ class Reading:
         key_kind, value_kind = get_args(kind)
         taken: dict[object, object] = {}
         for key, inner in table.items():
-            read = self._take(key, key, key_kind)
+            step = Key(key)
+            read = self._take(step, key, key_kind)
             if read and read[0] in taken:
-                self.wrong((*self._route, key), "is there in another spelling too", "say it once")
-            for meant in self._take(key, inner, value_kind):
+                self.wrong((*self._route, step), "is there in another spelling too", "say it once")
+            for meant in self._take(step, inner, value_kind):
                 taken |= dict.fromkeys(read, meant)
         return taken
 
@@ -106,24 +107,32 @@ class Reading:
 
     def _said_twice(self, table: dict[str, object]) -> None:
         for key in table.repeated if isinstance(table, Pairs) else ():
-            self.wrong((*self._route, key), "is said twice", "say it once")
+            self.wrong((*self._route, Key(key)), "is said twice", "say it once")
 
     def _meant(self, key: str, known: Iterable[str]) -> str:
         """What to do about an unknown key."""
         spell = self._document.spell
-        if close := nearest(key, known):
-            return f"did you mean {close}?"
-        for section in attributes(Config).values():
-            if section.type and has(section.type) and key in map(spell, attributes(section.type)):
-                return f"it belongs in {spell(section.name)}"
-        if key in map(spell, attributes(Config)):
+        close = nearest(key, known)
+        elsewhere = [
+            spell(name)
+            for name, section in attributes(Config).items()
+            if has(_element(section.type)) and key in map(spell, attributes(_element(section.type)))
+        ]
+        if not close and not elsewhere and key in map(spell, attributes(Config)):
             return "it belongs at the top, above the first section"
-        return f"known here: {', '.join(known)}"
+        hints = [f"did you mean {close}?"] if close else []
+        hints += [f"it is a key of {' and of '.join(elsewhere)}"] if elsewhere else []
+        return ", or ".join(hints) or f"known here: {', '.join(known)}"
 
 
 def _is_form(form: object, kind: Any) -> bool:
     """Whether `kind` is `form[…]`."""
     return get_origin(kind) is form
+
+
+def _element(kind: Any) -> Any:
+    """What an array is made of; any other type itself."""
+    return get_args(kind)[0] if get_origin(kind) is tuple else kind
 
 
 def _checked_table(value: object) -> dict[str, object]:
