@@ -1,0 +1,270 @@
+"""The connections to one provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from relay.envelope import Recipient
+from relay.outcome import Deferred, Outcome, ProviderFault, Retired, Uncertain
+from relay.reply import Reply, no_reply
+from relay.upstream.breaker import Breaker, Probes
+from relay.upstream.pool import LIMIT_GROWS, Pool
+from relay.upstream.sender import Batch, Result
+from tests.providers import REFUSED, TAKEN, ScriptedProvider, always, takes
+
+CLOSING = Reply(421, "4.7.0", ("Too many connections",))
+
+
+class News:
+    """Keeps what a pool tells."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, ...]] = []
+
+    def provider_down(self, provider: str, error: str) -> None:
+        """See News."""
+        self.said.append(("down", provider, error))
+
+    def provider_up(self, provider: str) -> None:
+        """See News."""
+        self.said.append(("up", provider))
+
+
+class House:
+    """A pool before a scripted provider; `ended` is what became of each transaction."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        self.provider = ScriptedProvider("p", self.clock, **settings)
+        self.news = News()
+        self.changes = 0
+        self.ended: list[tuple[Outcome, ...]] = []
+        self.pool = Pool(
+            self.provider.config,
+            self.provider.dial,  # type: ignore[arg-type]
+            Breaker(Probes(15.0, 600.0), 0.0),
+            self.clock,
+            self.news,
+            self.changed,
+        )
+
+    def changed(self) -> None:
+        """The provider went up or down."""
+        self.changes += 1
+
+    def send(self) -> None:
+        """One more mail, if there is room for it."""
+        assert self.pool.room() > 0
+        self.pool.reserved += 1
+        self.pool.send(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), self.done, None)
+
+    def done(self, result: Result, _: None) -> None:
+        """A transaction is over."""
+        self.ended.append(result.outcomes)
+
+    def tick(self, seconds: float) -> None:
+        """Time passes, and the pool is tidied as often as it would be."""
+        for _ in range(int(seconds * 2)):
+            self.clock.advance(0.5)
+            self.pool.tidy()
+
+
+def test_one_connection_carries_one_after_another() -> None:
+    """What is idle is used before anything is opened."""
+    house = House()
+
+    for _ in range(3):
+        house.send()
+
+    assert house.ended == [(TAKEN,)] * 3
+    assert house.provider.dialled == 1
+    assert repr(house.pool) == "<Pool p up: 0 busy, 1 idle, 0 opening, 0 waiting, limit 10>"
+
+
+def test_no_more_connections_than_allowed() -> None:
+    """At most `connections` are open, and there is room for no more transactions than that."""
+    house = House(connections=2)
+    house.provider.prompt = False
+    house.send()
+    house.send()
+
+    assert house.pool.room() == 0
+    assert house.provider.open == 2
+
+    house.provider.answer()
+
+    assert house.pool.room() == 1
+
+
+def test_a_connection_has_carried_enough() -> None:
+    """After messages_per_connection mails it is closed, and the next mail has a new one."""
+    house = House(messages_per_connection=2)
+
+    for _ in range(3):
+        house.send()
+
+    assert [connection.carried for connection in house.provider.connections] == [2, 1]
+    assert house.provider.open == 1
+
+
+def test_a_connection_idles_too_long() -> None:
+    """After idle_timeout it is closed."""
+    house = House(idle_timeout=30.0)
+    house.send()
+
+    house.tick(29.0)
+    assert house.provider.open == 1
+    house.tick(2.0)
+
+    assert house.provider.open == 0
+
+
+def test_a_provider_that_refuses_connections() -> None:
+    """It is down with that error; whoever waited is told, and nobody may send there."""
+    house = House()
+    house.provider.up = REFUSED
+
+    house.send()
+
+    assert house.ended == [(REFUSED,)]
+    assert house.news.said == [("down", "p", "connection refused")]
+    assert house.pool.room() == 0
+    assert house.changes == 1
+
+
+def test_a_provider_that_comes_back() -> None:
+    """It is probed without any mail, and is up once a connection works."""
+    house = House()
+    house.provider.up = REFUSED
+    house.send()
+
+    house.tick(14.0)
+    assert house.provider.dialled == 1
+    house.tick(2.0)
+    assert house.provider.dialled == 2
+    house.provider.up = None
+    house.tick(28.0)
+    assert house.pool.breaker.state == "down"
+    house.tick(3.0)
+
+    assert house.news.said[1:] == [("up", "p")]
+    assert house.pool.room() == 1
+
+
+def test_a_fault_in_a_transaction() -> None:
+    """The provider is down, its idle connections are closed."""
+    house = House()
+    house.send()
+    house.provider.says = always(ProviderFault(no_reply("timed out")), usable=False)
+
+    house.send()
+
+    assert house.pool.breaker.state == "down"
+    assert house.provider.open == 0
+
+
+def test_three_connections_and_no_more() -> None:
+    """A refused connection beside others that work is the provider's limit, not a fault; it grows again by and by."""
+    house = House(connections=5)
+    house.provider.prompt = False
+    for _ in range(3):
+        house.send()
+    house.provider.up = REFUSED
+    house.send()
+
+    assert house.pool.breaker.state == "up"
+    assert house.pool.limit == 3
+    house.provider.answer()
+    assert len(house.provider.under_way) == 3  # the fourth went over a connection that works
+
+    house.provider.up = None
+    house.tick(LIMIT_GROWS + 1)
+    assert house.pool.limit == 4
+
+
+def test_421_before_it_carried_mail() -> None:
+    """While another connection works it is the limit too, and the mail is nobody's fault."""
+    house = House()
+    house.provider.prompt = False
+    house.send()
+    house.send()
+    house.provider.says = always(ProviderFault(CLOSING), usable=False)
+    house.provider.under_way.reverse()
+    house.provider.answer()
+
+    assert house.ended == [(Retired(CLOSING),)]
+    assert house.pool.limit == 1
+    assert house.pool.breaker.state == "up"
+
+
+def test_a_connection_that_retires() -> None:
+    """It takes the other idle ones with it, which are likely as old, and no fault is counted."""
+    house = House()
+    house.provider.prompt = False
+    house.send()
+    house.send()
+    house.provider.answer()
+    house.provider.answer()
+    house.provider.prompt = True
+    house.provider.says = always(Retired(CLOSING), usable=False)
+
+    house.send()
+
+    assert house.provider.open == 0
+    assert house.pool.breaker.state == "up"
+    house.provider.says = takes
+    house.send()
+    assert house.ended[-1] == (TAKEN,)
+
+
+def test_an_idle_connection_ends() -> None:
+    """A 421 or a FIN while it idles is no fault; it is not used again."""
+    house = House()
+    house.send()
+    ended = house.provider.connections[0].when_ended
+    assert ended is not None
+
+    ended(CLOSING)
+    house.send()
+
+    assert house.provider.dialled == 2
+    assert house.news.said == []
+
+
+def test_dots_unanswered() -> None:
+    """One lost connection behind a dot leaves the provider up; three in a row do not."""
+    house = House()
+    house.provider.says = always(Uncertain(no_reply("lost")), usable=False)
+
+    house.send()
+    house.send()
+    assert house.pool.breaker.state == "up"
+    house.send()
+
+    assert house.pool.breaker.state == "down"
+
+
+def test_a_deferral_says_nothing_of_the_provider() -> None:
+    """It stays up, and the connection is used again."""
+    house = House()
+    house.provider.says = always(Deferred(Reply(451, "4.7.1", ("Greylisted",))))
+
+    house.send()
+    house.send()
+
+    assert house.pool.breaker.state == "up"
+    assert house.provider.dialled == 1
+
+
+@pytest.mark.parametrize("state", ["stop", "abort"])
+def test_the_end(state: str) -> None:
+    """At the stop idle connections are closed, and a fault is nobody's."""
+    house = House()
+    house.send()
+
+    getattr(house.pool, state)()
+
+    assert house.provider.open == 0
