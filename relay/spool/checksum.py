@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from zlib import crc32
 
 from relay.envelope import Envelope, Recipient
@@ -23,18 +22,12 @@ def checksum(envelope: Envelope, head: bytes, body_size: int, body_crc: int) -> 
 
     Raises ValueError for text that is no UTF-8 and TypeError for a field that is not of its type.
     """
-    numbers = (
-        f"{envelope.key:d} {envelope.received_at:.6f} {envelope.size:d} {envelope.eight_bit:d} {envelope.report:d}"
+    text = (
+        f"{body_size:d} {body_crc:d} {envelope.key:d} {float(envelope.received_at)!r} {envelope.size:d} "
+        f"{envelope.eight_bit:d} {envelope.report:d} {envelope.uuid}\0{envelope.sender}\0{envelope.ret}\0"
+        f"{envelope.envid}\0{envelope.client}"
     )
-    fields = [numbers, envelope.uuid, envelope.sender, envelope.ret, envelope.envid, envelope.client]
-    fields.extend(_recipients(envelope.recipients))
-    body = f"{body_size:d} {body_crc:d}\0".encode()
-    return crc32(head, crc32("\0".join(fields).encode(), crc32(body)))
-
-
-def _recipients(recipients: Iterable[Recipient]) -> Iterable[str]:
-    for recipient in recipients:
-        yield recipient.address
+    for recipient in envelope.recipients:
         notify = notify_text(recipient)
-        yield "-" if notify is None else notify
-        yield recipient.orcpt
+        text += f"\0{recipient.address}\0{'-' if notify is None else notify}\0{recipient.orcpt}"
+    return crc32(head, crc32(text.encode()))

@@ -10,13 +10,16 @@ import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
-from relay.spool.spool import SpoolError, SpoolFailing, SpoolFull
+from relay.spool.spool import Damaged, SpoolError, SpoolFailing, SpoolFull
 
 SCHEMA = 1
 """The newest schema's number, `PRAGMA user_version` of a database that has it."""
 
 CHECKPOINT = 4000
 """Pages in the WAL (16 MiB) after which a commit copies them into the database."""
+
+WAL_KEPT = 64 * 1024 * 1024
+"""Octets of the WAL that are kept on the disk after a burst."""
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -38,27 +41,22 @@ def trouble(error: sqlite3.Error, what: str) -> SpoolFailing:
     return SpoolFailing(f"{what}: {error}")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection for one thread at a time, whose transactions are begun and ended by hand."""
+def for_writing(path: Path) -> sqlite3.Connection:
+    """The connection that writes, its schema the newest.
+
+    Raises sqlite3.Error, Damaged for another program's database, and SpoolError for a newer schema.
+    """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
-    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-    # Text that is no UTF-8 is damage to be found by its checksum, not an error of the whole read.
-    connection.text_factory = lambda octets: str(octets, "utf-8", "surrogateescape")
-    return connection
-
-
-def for_writing(path: Path) -> sqlite3.Connection:
-    """The connection that writes, its schema the newest. Raises sqlite3.Error, and SpoolError for a newer schema."""
-    connection = connect(path)
+    connection = _connect(str(path))
     try:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded while there is no table yet
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
+        connection.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what they delete
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -16384")
         _upgrade(connection, path)
@@ -70,9 +68,26 @@ def for_writing(path: Path) -> sqlite3.Connection:
 
 def for_reading(path: Path) -> sqlite3.Connection:
     """The connection that reads."""
-    connection = connect(path)
+    connection = _connect(str(path))
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def for_salvage(path: Path) -> sqlite3.Connection:
+    """A connection that reads what it can of a damaged file and changes nothing there."""
+    connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
+    connection.execute("PRAGMA writable_schema = ON")  # so a file that was cut short is read as far as it goes
+    return connection
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    """A connection for one thread at a time, whose transactions are begun and ended by hand."""
+    connection = sqlite3.connect(
+        name, timeout=1.0, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
+    )
+    # Text that is no UTF-8 is damage to be found by its checksum, not an error of the whole read.
+    connection.text_factory = lambda octets: str(octets, "utf-8", "surrogateescape")
     return connection
 
 
@@ -84,7 +99,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
             "install the newer one again"
         )
     if found == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
-        raise SpoolError(f"{path} is not a spool but another program's database: give it another place")
+        raise Damaged("it is another program's database")
     for number in range(found + 1, SCHEMA + 1):
         script = (files("relay.spool") / "schema" / f"sqlite_{number}.sql").read_text()
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -97,14 +97,13 @@ def known_bodies(connection: sqlite3.Connection, uuids: Sequence[str]) -> set[st
     return known.intersection(uuids)
 
 
-def mails(connection: sqlite3.Connection, keys: Sequence[int], bodies: bool) -> list[Found]:
-    """The mails `keys`, in that order, with their small bodies if wanted and as far as OCTETS go."""
+def mails(connection: sqlite3.Connection, keys: Sequence[int], room: int) -> list[Found]:
+    """The mails `keys`, in that order, with their small bodies as far as `room` octets go."""
     found = [each for start in range(0, len(keys), _KEYS) for each in _mails(connection, keys[start : start + _KEYS])]
-    if not bodies:
+    if not room:
         return found
-    room = OCTETS
     for place, each in enumerate(found):
-        if each.small and each.body_size <= room:
+        if each.small and not each.damage and each.body_size <= room:
             room -= each.body_size
             found[place] = with_body(each, small_body(connection, each.mail.envelope.key))
     return found
@@ -122,7 +121,7 @@ def one(connection: sqlite3.Connection, key: int) -> Found | None:
 def body(connection: sqlite3.Connection, key: int) -> bytes | tuple[int, int]:
     """The small body of the mail `key`, or size and CRC-32 of the large one. Raises Damaged."""
     found = _mails(connection, [key])[0]
-    if found.small:
+    if found.small and not found.damage:
         found = with_body(found, small_body(connection, key))
     if found.damage:
         raise Damaged(found.damage)

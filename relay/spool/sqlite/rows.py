@@ -35,6 +35,17 @@ def mail_row(submission: Submission) -> Row:
     else:
         assert isinstance(body, WritingBody)
         size, crc, small = body.size, body.crc, None
+    return _mail_row(envelope, head, size, crc, checksum(envelope, head, size, crc), small)
+
+
+def row_of(found: Found) -> Row:
+    """The row of `mail` of one that was read, with the body that was read with it. Damage stays damage."""
+    envelope, head, size, crc = found.mail.envelope, found.mail.head, found.body_size, found.body_crc
+    small = found.mail.body or b"" if found.small else None
+    return _mail_row(envelope, head, size, crc, -1 if found.damage else checksum(envelope, head, size, crc), small)
+
+
+def _mail_row(envelope: Envelope, head: bytes, size: int, crc: int, check: int, small: bytes | None) -> Row:
     return (
         envelope.key,
         envelope.uuid,
@@ -49,7 +60,7 @@ def mail_row(submission: Submission) -> Row:
         head,
         size,
         crc,
-        checksum(envelope, head, size, crc),
+        check,
         small,
     )
 
@@ -114,7 +125,8 @@ def quarantined(found: Found, damage: str) -> Found:
         ]
     )
     was = min(states)
-    return Found(replace(found.mail, standings=standings), damage=damage, hold=was < State.HELD, was=was)
+    mail = replace(found.mail, standings=standings)
+    return replace(found, mail=mail, damage=damage, hold=was < State.HELD, was=was)
 
 
 def read(key: int, row: Row | None, recipients: Sequence[Row], trouble: str = "") -> Found:
@@ -175,7 +187,8 @@ def _remains(key: int, row: Row | None, recipients: Sequence[Row], damage: str) 
     )
     head = columns[10] if isinstance(columns[10], bytes) else b""
     hold = not states or any(state not in _SETTLED for state in states)
-    return Found(Mail(envelope, head, None, standings), damage=damage, hold=hold, was=min(waiting, default=None))
+    mail = Mail(envelope, head, None, standings)
+    return Found(mail, small=columns[14] != "null", damage=damage, hold=hold, was=min(waiting, default=None))
 
 
 def _held(number: int, columns: Row, reply: str) -> Standing:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Concatenate, ParamSpec, TypeVar
@@ -20,12 +19,13 @@ from twisted.internet.defer import Deferred, succeed
 
 from relay.envelope import Ids, key_of
 from relay.spool.background import Background, FromThreads
-from relay.spool.bodies import Bodies, WritingBody, leftovers
+from relay.spool.bodies import Bodies, WritingBody
 from relay.spool.spool import Body, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
 from relay.spool.sqlite import reading
-from relay.spool.sqlite.database import for_reading, for_writing, trouble
+from relay.spool.sqlite.database import trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
 from relay.spool.sqlite.health import IDLE, Pulse, look
+from relay.spool.sqlite.opening import Opened, opened
 from relay.spool.sqlite.rows import Found, mail_row, recipient_rows, standing_row
 from relay.spool.sqlite.writer import Write, Writer
 
@@ -59,18 +59,18 @@ def open_spool(
     """
     prepare(directory)
     lock = take(directory)
-    path = directory / DATABASE
     try:
-        spool = SqliteSpool(directory, reactor, now, random_bits, lock, for_writing(path), for_reading(path), min_free)
+        found = opened(directory)
     except sqlite3.Error as error:
         os.close(lock)
-        raise SpoolError(f"{path} cannot be opened: {error}") from error
+        raise SpoolError(f"{directory / DATABASE} cannot be opened: {error}") from error
     except OSError as error:
         os.close(lock)
         raise SpoolError(f"the spool directory {directory} cannot be used: {error}") from error
     except BaseException:
         os.close(lock)
         raise
+    spool = SqliteSpool(directory, reactor, now, random_bits, min_free, lock, found)
     spool.committed = committed
     return spool
 
@@ -86,34 +86,29 @@ class SqliteSpool:
         reactor: FromThreads,
         now: Callable[[], float],
         random_bits: Callable[[int], int],
-        lock: int,
-        writing: sqlite3.Connection,
-        connection: sqlite3.Connection,
         min_free: int,
+        lock: int,
+        found: Opened,
     ) -> None:
-        self.found_damage: tuple[str, ...] = ()
+        self.found_damage = found.damage
+        self.tally = found.tally
         self.quarantined: Callable[[Mail, State | None], None] = _nobody
         self.committed: Callable[[int, float], None] = _nobody
         self._directory = directory
         self._reactor = reactor
         self._now = now
-        self._lock = lock
         self._min_free = min_free
-        self._connection = connection
-        self._writing = writing
-        self._reserve = Reserve(directory / "reserve", min(min_free // 2, _RESERVE))
+        self._lock = lock
+        self._connections = found.writing, found.reading
+        self._ids = Ids(found.last_key, now, random_bits)
         self._reader = Background(reactor, 1, "spool-reader")
         self._files = Background(reactor, 4, "spool-bodies")
         self._bodies = Bodies(directory / BODIES, self._files, random_bits)
-        left, kept = leftovers(directory / BODIES, partial(reading.known_bodies, connection))
-        for path in left:
-            path.unlink()
-        self.tally = reading.tally(connection)
-        self._ids = Ids(reading.last_key(connection), now, random_bits)
+        self._reserve = Reserve(directory / "reserve", min(min_free // 2, _RESERVE))
         self._reserve.keep()
+        self._writer = Writer(found.writing, reactor, now, self._reserve, self._group_written)
+        self._writer.large = found.large > 0
         self.health = look(directory, True, now())
-        self._writer = Writer(writing, reactor, now, self._reserve, self._group_written)
-        self._writer.large = kept > 0
         self._idle = 0
         self._pulse = Pulse(self._look)
         self._writer.start()
@@ -238,14 +233,15 @@ class SqliteSpool:
         self, question: Callable[Concatenate[sqlite3.Connection, P], T], *arguments: P.args, **named: P.kwargs
     ) -> Deferred[T]:
         """What the database says to `question`, in one snapshot, asked in the reading thread."""
+        _, connection = self._connections
 
         def asked() -> T:
             try:
-                self._connection.execute("BEGIN")
+                connection.execute("BEGIN")
                 try:
-                    return question(self._connection, *arguments, **named)
+                    return question(connection, *arguments, **named)
                 finally:
-                    self._connection.execute("COMMIT")
+                    connection.execute("COMMIT")
             except sqlite3.Error as error:
                 raise trouble(error, "the spool cannot be read") from error
 
@@ -278,8 +274,8 @@ class SqliteSpool:
         self._writer.join()
         self._files.close()
         self._reader.close()
-        self._connection.close()
-        self._writing.close()
+        for connection in self._connections:
+            connection.close()
         os.close(self._lock)
         self._reactor.callFromThread(closed.callback, None)
 
@@ -294,8 +290,8 @@ def _add(write: Write, submission: Submission) -> None:
 def _with_bodies(
     connection: sqlite3.Connection, keys: Callable[..., list[int]], position: float, limit: int
 ) -> list[Found]:
-    return reading.mails(connection, keys(connection, position, limit), True)
+    return reading.mails(connection, keys(connection, position, limit), reading.OCTETS)
 
 
 def _without_bodies(connection: sqlite3.Connection, after: int, limit: int) -> list[Found]:
-    return reading.mails(connection, reading.page_keys(connection, after, limit), False)
+    return reading.mails(connection, reading.page_keys(connection, after, limit), 0)

@@ -32,10 +32,14 @@ _KEYS = {size: f"({', '.join('?' * size)})" for size in _SIZES}
 _LARGE = {size: f"SELECT uuid FROM mail WHERE key IN {keys} AND typeof(body) = 'null'" for size, keys in _KEYS.items()}
 _DELETE_MAIL = {size: f"DELETE FROM mail WHERE key IN {keys}" for size, keys in _KEYS.items()}
 _DELETE_RECIPIENT = {size: f"DELETE FROM recipient WHERE mail IN {keys}" for size, keys in _KEYS.items()}
-_UPDATE = (
-    "UPDATE recipient SET state = ?3, attempts = ?4, due = ?5, provider = ?6, pinned = ?7, uncertain = ?8, "
-    "warned = ?9, reply = ?10 WHERE mail = ?1 AND number = ?2"
-)
+_UPDATE = {
+    size: (
+        "UPDATE recipient SET state = column3, attempts = column4, due = column5, provider = column6, "
+        f"pinned = column7, uncertain = column8, warned = column9, reply = column10 FROM (VALUES {rows}) "
+        "WHERE mail = column1 AND number = column2"
+    )
+    for size, rows in _rows(10).items()
+}
 _HOLD = "UPDATE recipient SET state = 2, due = 0, reply = ?2 WHERE mail = ?1 AND state NOT IN (2, 3, 4, 5, 6)"
 _HOLD_WITHOUT_RECIPIENT = (
     "INSERT INTO recipient (mail, number, address, orcpt, state, reply) SELECT key, 0, '', '', 2, ?2 FROM mail "
@@ -68,8 +72,9 @@ def insert_recipients(connection: sqlite3.Connection, rows: Sequence[Row]) -> No
 
 def update(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """New standings, as `rows.standing_row` makes them."""
-    if rows:
-        connection.executemany(_UPDATE, rows)
+    newest = {row[:2]: row for row in rows}  # of two for one recipient SQLite would take either
+    for portion in _portions(list(newest.values())):
+        connection.execute(_UPDATE[len(portion)], tuple(chain.from_iterable(portion)))
 
 
 def hold(connection: sqlite3.Connection, key: int, reply: str) -> None:

@@ -1,0 +1,160 @@
+"""Opening: from whatever lies in the folder to a sound database, with nothing deleted that could be a mail.
+
+A database that makes no sense is set aside whole, and what can be read of it is taken over into a new one. The order
+of the steps lets a crash at any of them be followed by the same start again:
+
+1. `spool.sqlite.part` is made with what could be saved, closed, and renamed to `spool.sqlite.new`
+2. bodies that no row of it knows are moved to `damaged/<n>/bodies`
+3. `spool.sqlite`, then its WAL, is moved to `damaged/<n>`
+4. `spool.sqlite.new` is renamed to `spool.sqlite`
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from relay.spool.bodies import leftovers, sync_folder
+from relay.spool.spool import Damaged, Tally
+from relay.spool.sqlite import reading
+from relay.spool.sqlite.database import for_reading, for_writing, is_damage
+from relay.spool.sqlite.folder import BODIES, DATABASE
+from relay.spool.sqlite.salvage import salvage
+
+SUSPECT = "suspect"
+"""A file that says: SQLite found damage while the spool was in use."""
+
+SMALL = 64 * 1024 * 1024
+"""A database up to this many octets is checked page by page at each start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The connections, what was found, and what was damaged, in words for the log."""
+
+    writing: sqlite3.Connection
+    reading: sqlite3.Connection
+    tally: Tally
+    last_key: int
+    large: int
+    damage: tuple[str, ...] = ()
+
+
+def opened(directory: Path) -> Opened:
+    """The database of the spool in `directory`, rid of what a crash left. Raises sqlite3.Error, OSError, SpoolError."""
+    said = _finish_setting_aside(directory)
+    trouble = _suspicion(directory)
+    if not trouble:
+        try:
+            return _open(directory, said)
+        except Damaged as error:
+            trouble = str(error)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            trouble = str(error)
+    return _open(directory, (*said, _set_aside(directory, trouble)))
+
+
+def _suspicion(directory: Path) -> str:
+    """Why the database is not even to be opened, since SQLite would throw away what belongs to it; or ""."""
+    path = directory / DATABASE
+    if (directory / SUSPECT).exists():
+        return "damage was found while it was in use"
+    if path.is_file() and path.stat().st_size:
+        return ""
+    wal = path.with_name(f"{DATABASE}-wal")
+    if wal.is_file() and wal.stat().st_size:
+        return "it is gone or empty, though there is a WAL of it"
+    bodies, _ = leftovers(directory / BODIES, lambda _: set())
+    return "it is gone or empty, though there are bodies" if any(not body.suffix for body in bodies) else ""
+
+
+def _open(directory: Path, damage: tuple[str, ...]) -> Opened:
+    path = directory / DATABASE
+    writing = for_writing(path)
+    try:
+        if path.stat().st_size <= SMALL:
+            (found,) = writing.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise Damaged(found)
+        connection = for_reading(path)
+        try:
+            left, large = leftovers(directory / BODIES, partial(reading.known_bodies, connection))
+            opened = Opened(writing, connection, reading.tally(connection), reading.last_key(connection), large, damage)
+        except BaseException:
+            connection.close()
+            raise
+    except BaseException:
+        writing.close()
+        raise
+    for file in left:
+        file.unlink()
+    return opened
+
+
+def _set_aside(directory: Path, trouble: str) -> str:
+    """Steps 1 to 4; says what was done."""
+    path = directory / DATABASE
+    part, new = (path.with_name(f"{DATABASE}.{suffix}") for suffix in ("part", "new"))
+    _remove(part, part.with_name(f"{part.name}-wal"), part.with_name(f"{part.name}-shm"))
+    place = _next_place(directory / "damaged")
+    fresh = for_writing(part)
+    try:
+        saved, held = salvage(path, fresh)
+        known = partial(reading.known_bodies, fresh)
+        bodies = [body for body in leftovers(directory / BODIES, known)[0] if not body.suffix]
+    finally:
+        fresh.close()
+    part.rename(new)
+    sync_folder(directory)
+    for body in bodies:
+        body.rename(place / BODIES / body.name)
+    sync_folder(place / BODIES)
+    _move_database(directory, place)
+    (directory / SUSPECT).unlink(missing_ok=True)
+    return (
+        f"{path} was damaged ({trouble}) and was moved to {place} with {len(bodies)} bodies; "
+        f"saved from it: {saved} mails, and {held} damaged ones that are held"
+    )
+
+
+def _finish_setting_aside(directory: Path) -> tuple[str, ...]:
+    """What a crash in step 3 or 4 left undone."""
+    new = directory / f"{DATABASE}.new"
+    if not new.exists():
+        return ()
+    if (directory / DATABASE).exists():
+        new.unlink()  # step 3 was not begun: all begins again
+        return ()
+    place = max((directory / "damaged").iterdir(), key=lambda path: path.stat().st_mtime)
+    _move_database(directory, place)
+    return (f"{directory / DATABASE} was damaged and was moved to {place}",)
+
+
+def _move_database(directory: Path, place: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        file = directory / f"{DATABASE}{suffix}"
+        if file.exists():
+            file.rename(place / file.name)
+    sync_folder(place)
+    (directory / f"{DATABASE}.new").rename(directory / DATABASE)
+    sync_folder(directory)
+
+
+def _next_place(damaged: Path) -> Path:
+    number = 1
+    while (place := damaged / str(number)).exists():
+        number += 1
+    for folder in (damaged, place, place / BODIES):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+    sync_folder(damaged)
+    return place
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""Salvage: what can still be read of a damaged database, mail by mail.
+
+A mail that is as it was acknowledged goes on where it stood. Of another one what can be shown is kept, HELD; the
+damaged file itself is not changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from relay.spool.spool import LARGE
+from relay.spool.sqlite import reading, statements
+from relay.spool.sqlite.database import for_salvage
+from relay.spool.sqlite.rows import Found, recipient_rows, row_of, standing_row
+
+_AT_ONCE = 64
+_FURTHEST = (1 << 63) - 1
+
+
+def salvage(path: Path, fresh: sqlite3.Connection) -> tuple[int, int]:
+    """Copy into `fresh` what can be read in the database at `path`: how many mails are sound, how many are held."""
+    if not path.is_file():
+        return 0, 0
+    sound = held = 0
+    try:
+        source = for_salvage(path)
+    except sqlite3.Error:
+        return 0, 0
+    try:
+        keys = sorted({key for statement in _KEYS for key in _readable(source, statement)})
+        for start in range(0, len(keys), _AT_ONCE):
+            found = reading.mails(source, keys[start : start + _AT_ONCE], _AT_ONCE * LARGE)
+            _copy(found, fresh)
+            held += sum(bool(each.damage) for each in found)
+            sound += sum(not each.damage for each in found)
+    finally:
+        source.close()
+    return sound, held
+
+
+_KEYS = (
+    "SELECT DISTINCT mail FROM recipient WHERE mail >= ? ORDER BY mail",
+    "SELECT key FROM mail WHERE key >= ? ORDER BY key",
+)
+
+
+def _readable(source: sqlite3.Connection, statement: str) -> Iterator[int]:
+    """Every key that a walk through a tree finds, over all pages that cannot be read."""
+
+    def reads(start: int) -> bool:
+        try:
+            source.execute(statement, (start,)).fetchone()
+        except sqlite3.Error:
+            return False
+        return True
+
+    start: int | None = 0
+    while start is not None:
+        try:
+            for (key,) in source.execute(statement, (start,)):
+                if isinstance(key, int) and key >= start:
+                    yield key
+                    start = key + 1
+        except sqlite3.Error:
+            start = _beyond(reads, start)
+        else:
+            return
+
+
+def _beyond(reads: Callable[[int], bool], bad: int) -> int | None:
+    """The least start above `bad` from which a walk finds something, by doubled steps and then halved ones."""
+    step = 1
+    while not reads(good := bad + step):
+        step *= 2
+        if bad + step > _FURTHEST:
+            return None
+    bad += step // 2
+    while good - bad > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if reads(middle) else (good, middle)
+    return good
+
+
+def _copy(found: list[Found], fresh: sqlite3.Connection) -> None:
+    fresh.execute("BEGIN IMMEDIATE")
+    statements.insert_mails(fresh, [row_of(each) for each in found])
+    statements.insert_recipients(fresh, [row for each in found for row in recipient_rows(each.mail.envelope)])
+    statements.update(
+        fresh,
+        [standing_row(each.mail.envelope.key, standing) for each in found for standing in each.mail.standings],
+    )
+    fresh.execute("COMMIT")
