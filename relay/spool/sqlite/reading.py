@@ -61,10 +61,10 @@ def ready_keys(connection: sqlite3.Connection, after: int, limit: int) -> list[i
 def due_keys(connection: sqlite3.Connection, now: float, limit: int) -> list[int]:
     """Keys of which a recipient is DEFERRED and due at `now`, the longest due first."""
     found: dict[int, None] = {}
-    for (key,) in connection.execute("SELECT mail FROM recipient WHERE state = 1 AND due <= ? ORDER BY due", (now,)):
-        found[key] = None
-        if len(found) >= limit:
-            break
+    waiting = connection.execute("SELECT mail FROM recipient WHERE state = 1 AND due <= ? ORDER BY due", (now,))
+    while len(found) < limit and (row := waiting.fetchone()) is not None:
+        found[row[0]] = None
+    waiting.close()
     return list(found)
 
 

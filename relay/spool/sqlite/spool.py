@@ -175,7 +175,7 @@ class SqliteSpool:
         key = key_of(uuid)
         if key is None or key >= _FURTHEST:
             return succeed(None)
-        return Deferred.fromCoroutine(self._find(key, uuid))
+        return Deferred.fromCoroutine(self._find(key, uuid.lower()))
 
     def page(self, after: int, limit: int) -> Deferred[list[Mail]]:
         """See Spool."""
