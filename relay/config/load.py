@@ -1,7 +1,7 @@
 """Load: from a file or flags to a Config, or to everything that is wrong with it.
 
 No function here, nor what it calls, raises ConfigErrors from a frame in which a secret or the environment can be
-seen: a traceback may show the locals of each.
+seen, hence the `del`: a traceback may show the locals of each.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def find_config(environ: Mapping[str, str], cwd: Path = _HERE) -> Path:
 
 def load(path: Path, environ: Mapping[str, str], hostname: Callable[[], str] = machine_name) -> Config:
     """The configuration in the file at `path`; `hostname` tells the machine's. Raises ConfigErrors."""
-    return from_flags(Flags(config=path), environ, hostname=hostname)
+    result = _read(Flags(config=path), environ, _HERE.absolute(), hostname)
+    del environ
+    return result.get()
 
 
 def from_flags(

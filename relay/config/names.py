@@ -136,7 +136,8 @@ class Address:
     @property
     def says(self) -> str:
         """What it may be."""
-        return " or ".join([*(f'"{word}"' for word in self.words), "an address"])
+        words = [f'"{word}"' for word in self.words]
+        return " or ".join([*words, "an address or a name" if self.bare else "an address"])
 
     def read(self, value: object, origin: Origin) -> str:
         """The address, as it was written."""

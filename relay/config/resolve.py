@@ -21,12 +21,18 @@ _WAIT = 2.0
 
 @cache
 def machine_name() -> str:
-    """The machine's FQDN, asked for once. A name server that does not answer is given 2 s, then it is the bare name."""
+    """The machine's FQDN, asked for once; its bare name where no name server answers in time."""
+    answer = answered(socket.getfqdn, _WAIT)
+    return next((name for name in (answer, socket.gethostname()) if name and is_host(name)), "localhost")
+
+
+def answered(ask: Callable[[], str], wait: float) -> str | None:
+    """What `ask` returns, or None if it has not after `wait` seconds: a resolver knows no deadline of its own."""
     found: list[str] = []
-    asking = Thread(target=lambda: found.append(socket.getfqdn()), name="getfqdn", daemon=True)
+    asking = Thread(target=lambda: found.append(ask()), name="resolver", daemon=True)
     asking.start()
-    asking.join(_WAIT)
-    return next((name for name in [*found, socket.gethostname()] if is_host(name)), "localhost")
+    asking.join(wait)
+    return next(iter(found), None)
 
 
 def resolve(draft: Config, origin: Origin, hostname: Callable[[], str]) -> Config:
