@@ -73,7 +73,7 @@ class Incoming(Protocol):
         """The content is whole. Fires with the mail's uuid once it is durable; fails with Refused."""
 
     def abandon(self) -> None:
-        """Forget it: the client went away, or the content was refused. Never called after `finish`."""
+        """Forget it: the client went away, or the content was refused. Not after a `finish` that returned."""
 
 
 class Delivery(Protocol):
