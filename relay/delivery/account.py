@@ -112,7 +112,7 @@ class Account:
             self.mishaps.appendleft(Mishap(self._now(), uuid, provider, _LABELS[type(outcome)], str(reply)))
 
     def settled(self, envelope: Envelope, standings: Sequence[Standing], report: str) -> None:
-        """Recipients have come to an end, or wait for a person; `report` is the id of the mail that tells the sender."""
+        """Recipients have come to an end, or wait for a person; `report` is the id of the one that tells the sender."""
         for state, say in (
             (State.BOUNCED, self._events.bounced),
             (State.EXPIRED, self._events.expired),

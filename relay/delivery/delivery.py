@@ -22,7 +22,8 @@ from relay.delivery.account import Account
 from relay.delivery.judgement import Circumstances, judge
 from relay.delivery.reports import Reports
 from relay.events import Events
-from relay.outcome import CannotTake, Deferred as Postponed, Outcome, Rejected
+from relay.outcome import CannotTake, Outcome, Rejected
+from relay.outcome import Deferred as Postponed
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
 from relay.spool.spool import Body, Damaged, Settlement, Spool, SpoolError, Standing, State, Submission
@@ -120,7 +121,8 @@ class Delivery:
         self._stopping = True
         if self._pauses.running:
             self._pauses.stop()
-        self._drained = done = Deferred()
+        done: Deferred[None] = Deferred()
+        self._drained = done
         self._tell_if_drained()
         return done
 
@@ -260,7 +262,7 @@ class Delivery:
         )
 
     async def _settle_with_reports(self, attempt: Attempt) -> None:
-        attempt.reports = await self._reports.write(attempt.item, attempt.settled)
+        attempt.settled, attempt.reports = await self._reports.write(attempt.item, attempt.settled)
         self._settle(attempt)
 
     def _report_failed(self, failure: Failure, attempt: Attempt) -> None:
