@@ -8,8 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from relay.config import ConfigErrors, Problem, load
+from relay.config import Config, ConfigErrors, Problem, load
+from relay.config.check import check
+from relay.config.document import Document, camel, snake
+from relay.config.origin import Origin
+from relay.config.reading import Reading
+from relay.config.resolve import resolve
+from tests.unit.test_config_reference import keys
 
 CASES = sorted((Path(__file__).parent.parent / "bad_configs").iterdir())
 ENVIRON = {"STATE_DIRECTORY": "/var/lib/relay"}
@@ -34,3 +42,34 @@ def test_a_problem_keeps_to_its_line() -> None:
     problem = Problem("relay\n.toml", "a\x1bb", 'is "\u2028"', "correct it \udcff")
 
     assert str(problem) == r'relay\x0a.toml: a\x1bb: is "\x2028"; correct it \udcff'
+
+
+KEYS = sorted({step for key, _, _ in keys(Config) for step in key.split(".")} | {"batchSize", "forwardProviders", "x"})
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["a", "5m", "a@b", "none"]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8), st.booleans())
+def test_any_tables_at_all(tables: dict[str, object], older: bool) -> None:
+    """Whatever a file holds, it is a configuration, or a list of problems, each with its place."""
+    document = Document(Origin("relay.toml", Path("/"), {}), tables, camel if older else snake)
+
+    reading = Reading(document)
+    config = resolve(reading.draft, document.origin, lambda: "app1.example.com")
+    for route, what, fix in list(check(config, reading.spoiled)):
+        reading.wrong(route, what, fix)
+
+    assert config.hostname
+    assert all(str(problem).startswith("relay.toml: ") for problem in reading.problems)
+    assert reading.problems or config.providers
