@@ -89,16 +89,14 @@ class Intake:
         if not self.window.allows(key, now):
             raise Refused(*RATE)
         self.window.count(key, now)
-        return origin
+        return self.policy.rules.sender(origin)
 
     def validateTo(self, user: str) -> None:
         """Everybody is taken: a provider may know better."""
 
-    def begin(
-        self, session: Session, sender: str, recipients: tuple[Recipient, ...], ret: str, envid: str
-    ) -> Arrival:
+    def begin(self, session: Session, sender: str, recipients: tuple[Recipient, ...], ret: str, envid: str) -> Arrival:
         """One mail on its way in."""
-        return Arrival(self, session, sender, recipients, ret, envid)
+        return Arrival(self, session, sender, self.policy.rules.expand(recipients), ret, envid)
 
     def refused(self, client: str, reply: Reply, reason: str) -> None:
         """An application was refused for a reason that counts."""

@@ -146,6 +146,12 @@ class Schedule:
         if not item.active and not item.queued:
             self._leave(item)
 
+    def quarantined(self, was: State | None) -> None:
+        """A mail that was counted so was found damaged in the spool, and is held from now on."""
+        if was is not None:
+            self.counts[_SHOWN[was]] -= 1
+        self.counts["held"] += 1
+
     def due_at(self, due: float) -> None:
         """A recipient was put off until `due`: be awake then."""
         if not self._running:

@@ -28,13 +28,14 @@ from twisted.python import runtime
 
 import relay
 from relay.addresses import Rules
+from relay.bounce.report import Letterhead
 from relay.clock import SpoolClock
 from relay.config import Config
 from relay.config.loopback import is_loopback
 from relay.config.values import Listener, Provider
 from relay.delivery.account import Account
 from relay.delivery.delivery import Delivery, Settings
-from relay.delivery.reports import Reports
+from relay.delivery.reports import Reports, Terms
 from relay.events import Events, twisted_observer
 from relay.http import figures
 from relay.http.site import make_site
@@ -45,9 +46,10 @@ from relay.log import Log
 from relay.metrics import Metrics
 from relay.retry import Retry
 from relay.schedule import Schedule
-from relay.smtp.server.factory import LocalSMTPFactory
+from relay.smtp.server.local import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
-from relay.spool.spool import Spool, SpoolError
+from relay.smtp.server.proxied import ProxiedFactory
+from relay.spool.spool import Mail, Spool, SpoolError, State
 from relay.spool.sqlite import open_spool
 from relay.upstream.breaker import Breaker, Probes
 from relay.upstream.pool import Pool
@@ -58,6 +60,9 @@ GRACE = 30.0
 
 TICK = 0.5
 """Seconds between two looks at connections that idle and providers that are to be probed."""
+
+PROXIED = 200
+"""Connections that may be waiting for the header of a proxy, on each listener."""
 
 STALE = 5.0
 """Seconds after which a spool that has not said how it is counts as one that does not answer."""
@@ -110,7 +115,9 @@ class Relay(Service):
             now=self._clock,
             random_bits=random.SystemRandom().getrandbits,
             min_free=config.spool.min_free,
+            committed=self._committed,
         )
+        self._spool.quarantined = self._quarantined
         self._wire()
         smtp = self._listen(config.smtp.listen, self._smtp)
         http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor))
@@ -151,7 +158,7 @@ class Relay(Service):
             reactor,
             self._clock,
             random.uniform,
-            Reports(config, self._spool, self._clock, time.time),
+            self._reports(),
             self._account,
             events,
         )
@@ -175,7 +182,12 @@ class Relay(Service):
             events,
             self._metrics,
         )
-        self._smtp = LocalSMTPFactory(self._intake, ServerPolicy.of(config), reactor, self._unexpected)
+        self._smtp = LocalSMTPFactory(
+            ServerPolicy.of(config.smtp, config.hostname, config.addresses.domain),
+            self._intake,
+            reactor,
+            self._unexpected,
+        )
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = reactor
 
@@ -198,10 +210,30 @@ class Relay(Service):
             lambda: self._delivery.changed(),
         )
 
+    def _reports(self) -> Reports:
+        config = self._config
+        terms = Terms(
+            Letterhead(config.hostname, config.addresses.domain, config.bounce.from_),
+            config.bounce.to,
+            config.bounce.delay_warning,
+            config.retry.max_age,
+            {provider.name: provider.host for provider in config.providers},
+        )
+        return Reports(terms, self._spool, self._clock, time.time)
+
     def _tick(self) -> None:
         for pool in self._pools.values():
             pool.tidy()
         self._delivery.pump()
+
+    def _committed(self, writes: int, seconds: float) -> None:
+        self._metrics.commit_seconds.observe(seconds)
+        self._metrics.commit_messages.observe(writes)
+
+    def _quarantined(self, mail: Mail, was: State | None) -> None:
+        self._schedule.quarantined(was)
+        envelope = mail.envelope
+        self._events.held(envelope.uuid, [each.address for each in envelope.recipients], mail.standings[0].reply)
 
     def _unexpected(self, failure: Any, session: object) -> None:
         self._events.error("unexpected, the client was told to try again", failure)
@@ -210,8 +242,10 @@ class Relay(Service):
         """Open each; where they really are. What is not loopback after all is closed, and nothing starts."""
         places: list[str] = []
         for listener in listeners:
+            where = listener.endpoint.removeprefix("haproxy:")
+            behind = factory if where == listener.endpoint else ProxiedFactory(factory, self._reactor, PROXIED)
             try:
-                port = _now(serverFromString(self._reactor, listener.endpoint).listen(factory))
+                port = _now(serverFromString(self._reactor, where).listen(behind))
             except (CannotListenError, OSError, ValueError) as error:
                 cause = getattr(error, "socketError", error)
                 if listener.optional and getattr(cause, "errno", None) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
