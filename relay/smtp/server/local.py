@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.mail.smtp import SMTPFactory
 from twisted.python.failure import Failure
 
 from relay.reply import Reply
@@ -24,18 +21,35 @@ from relay.smtp.grammar.commands import is_foreign, parse_helo, parse_mail, pars
 from relay.smtp.grammar.paths import is_bare
 from relay.smtp.server import peer, said
 from relay.smtp.server.policy import Policy
+from relay.smtp.server.proxied import Proxied
 from relay.smtp.server.reception import Reception
 from relay.smtp.server.transaction import Transaction
-from relay.smtp.submission import Delivery, Refused, Session
+from relay.smtp.submission import Refused
 
 TALK_LIMIT = 100
 """Commands that move nothing (NOOP, RSET, VRFY, HELP) without a mail."""
 
 
+class Owner(Protocol):
+    """Whose connections they are: what they have in common, and who counts them."""
+
+    policy: Policy
+    banner: bytes
+    hello: bytes
+    extensions: bytes
+    is_stopping: bool
+
+    def admit(self, connection: LocalSMTP) -> bool:
+        """Count a connection in, if there are not too many."""
+
+    def lost(self, connection: LocalSMTP) -> None:
+        """Forget a connection."""
+
+
 class LocalSMTP(Reception):
     """One connection with a program on this host."""
 
-    factory: LocalSMTPFactory
+    owner: Owner
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,19 +63,19 @@ class LocalSMTP(Reception):
         self.client = client or peer.host_of(self.transport.getPeer())
         if client is None:
             self._not_served(said.NOT_LOCAL, "not_local")
-        elif self.factory.is_stopping:
+        elif self.owner.is_stopping:
             self._not_served(said.STOPPING, "")
-        elif not self.factory.admit(self):
+        elif not self.owner.admit(self):
             self._not_served(said.TOO_MANY_CONNECTIONS, "connections")
-        elif self.has_spoken:
+        elif self.has_spoken or (isinstance(self.transport, Proxied) and self.transport.ahead):
             self.turn_away(said.TOO_EARLY)
         else:
-            self.say(self.factory.banner)
+            self.say(self.owner.banner)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         super().connectionLost(reason)
-        self.factory.lost(self)
+        self.owner.lost(self)
 
     def taken(self) -> None:
         """A mail was acknowledged."""
@@ -99,10 +113,10 @@ class LocalSMTP(Reception):
             self.reply(said.UNKNOWN)
 
     def _ehlo(self, line: bytes) -> None:
-        self._greeted(line, "ESMTP", self.factory.extensions)
+        self._greeted(line, "ESMTP", self.owner.extensions)
 
     def _helo(self, line: bytes) -> None:
-        self._greeted(line, "SMTP", self.factory.hello)
+        self._greeted(line, "SMTP", self.owner.hello)
 
     def _greeted(self, line: bytes, protocol: str, answer: bytes) -> None:
         name = parse_helo(line)
@@ -121,7 +135,7 @@ class LocalSMTP(Reception):
         if self.hello is None or self.transaction is not None:
             self.reply(said.HELLO_FIRST if self.hello is None else said.ONE_MAIL)
             return
-        policy = self.factory.policy
+        policy = self.owner.policy
         mail = parse_mail(line)
         if isinstance(mail, Reply):
             self.refuse(mail, "syntax")
@@ -145,7 +159,7 @@ class LocalSMTP(Reception):
             unbegun = said.HELLO_FIRST if self.hello is None else said.MAIL_FIRST
             self.reply(unbegun if transaction is None else said.CHUNKS_BEGAN)
             return
-        policy = self.factory.policy
+        policy = self.owner.policy
         recipient = parse_rcpt(line, smtp_utf8=transaction.mail.smtp_utf8)
         if isinstance(recipient, Reply):
             self.refuse(recipient, "syntax")
@@ -223,82 +237,3 @@ class LocalSMTP(Reception):
         b"AUTH": _auth,
         b"STARTTLS": _starttls,
     }
-
-
-class LocalSMTPFactory(SMTPFactory):
-    """Makes the connections of all listeners; they share its policy, which may change at any time.
-
-    clock       the reactor's
-    unexpected  told of every exception of ours, and in which session it came up
-    """
-
-    noisy = False
-    protocol = LocalSMTP  # type: ignore[assignment]  # Twisted means any subclass
-
-    def __init__(
-        self,
-        policy: Policy,
-        delivery: Delivery,
-        clock: IReactorTime,
-        unexpected: Callable[[Failure, Session], None],
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.delivery = delivery
-        self.clock = clock
-        self.unexpected = unexpected
-        self.is_stopping = False
-        self.connections: set[LocalSMTP] = set()
-        self._stopped: list[Deferred[None]] = []
-        self.follow(policy)
-
-    def follow(self, policy: Policy) -> None:
-        """Go by `policy` from now on, on connections that are open, too."""
-        self.policy = policy
-        for connection in self.connections:
-            connection.idle_timeout = policy.idle_timeout
-        self.domain = policy.hostname.encode("ascii", "backslashreplace")
-        self.banner = said.banner(policy.hostname)
-        self.hello = said.hello(policy.hostname)
-        self.extensions = said.extensions(policy.hostname, policy.rules.max_size)
-
-    def buildProtocol(self, addr: IAddress | None) -> LocalSMTP:  # type: ignore[override]  # as above
-        """One more connection."""
-        connection = LocalSMTP()
-        connection.factory = self
-        connection.host = self.domain
-        connection.clock = self.clock
-        connection.idle_timeout = self.policy.idle_timeout
-        connection.delivery = self.delivery
-        connection.unexpected = self.unexpected
-        return connection
-
-    def admit(self, connection: LocalSMTP) -> bool:
-        """Count a connection in, if there are not too many."""
-        if len(self.connections) >= self.policy.max_connections:
-            return False
-        self.connections.add(connection)
-        return True
-
-    def lost(self, connection: LocalSMTP) -> None:
-        """Forget a connection."""
-        self.connections.discard(connection)
-        if not self.connections:
-            waiting, self._stopped = self._stopped, []
-            for stopped in waiting:
-                stopped.callback(None)
-
-    def stop(self) -> Deferred[None]:
-        """End all connections, those with content on its way in behind its reply. Fires when none is left."""
-        self.is_stopping = True
-        for connection in tuple(self.connections):
-            connection.stop()
-        if not self.connections:
-            return succeed(None)
-        stopped = Deferred[None]()
-        self._stopped.append(stopped)
-        return stopped
-
-    def abort(self) -> None:
-        """End what is left at once."""
-        for connection in tuple(self.connections):
-            connection.transport.abortConnection()

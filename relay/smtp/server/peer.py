@@ -14,6 +14,7 @@ from relay.smtp.server.proxied import Proxied
 
 _loopback = lru_cache(maxsize=64)(is_loopback)
 _CREDENTIALS = struct.Struct("3i")
+_PIECE = 64 * 1024
 _DISCARD = 256 * 1024
 
 
@@ -40,26 +41,20 @@ def socket_of(transport: ITransport) -> socket.socket | None:
     return handle() if handle is not None else None
 
 
-def has_spoken(transport: ITransport) -> bool:
+def has_spoken(below: socket.socket | None) -> bool:
     """Whether octets have come that were not read yet. One look, without waiting."""
-    if isinstance(transport, Proxied) and transport.ahead:
-        return True
-    below = socket_of(transport)
-    if below is None:
-        return False
     try:
-        return bool(below.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return below is not None and bool(below.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except OSError:
         return False
 
 
-def discard(transport: ITransport) -> None:
+def discard(below: socket.socket | None) -> None:
     """Read what has come and forget it: a socket that is closed with some of it unread resets the connection."""
-    below = socket_of(transport)
     try:
-        for _ in range(_DISCARD // 65536 if below is not None else 0):
-            if below is None or len(below.recv(65536, socket.MSG_DONTWAIT)) < 65536:
-                break
+        for _ in range(_DISCARD // _PIECE):
+            if below is None or len(below.recv(_PIECE, socket.MSG_DONTWAIT)) < _PIECE:
+                return
     except OSError:
         return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.config.values import Smtp
+from relay.config.values import Config
 from relay.smtp.data.receive import Rules
 
 
@@ -28,12 +28,13 @@ class Policy:
     idle_timeout: float
 
     @classmethod
-    def of(cls, smtp: Smtp, hostname: str, domain: str) -> Policy:
-        """The policy that a configuration's [smtp] says."""
+    def of(cls, config: Config) -> Policy:
+        """What a configuration says."""
+        smtp, domain = config.smtp, config.addresses.domain
         postmaster = smtp.postmaster or "postmaster"
         drop = frozenset(name.lower().encode() for name in smtp.drop_headers)
         return cls(
-            hostname,
+            config.hostname,
             domain,
             postmaster if "@" in postmaster else f"{postmaster}@{domain}",
             Rules(smtp.max_message_size, smtp.bare_newlines == "reject", drop),

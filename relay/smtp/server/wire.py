@@ -61,7 +61,8 @@ class Wire(ESMTP):
         self._unread = b""
         self._at = 0  # where in it the next line begins
         self._answers: list[bytes] = []
-        self._socket: socket.socket | None = None  # None: write by the transport
+        self._socket: socket.socket | None = None
+        self._direct = False  # whether replies go to the socket, not to the transport
         self._timer: IDelayedCall | None = None
         self._since = 0.0  # when the wait for the client began
         self._serving = False
@@ -88,8 +89,10 @@ class Wire(ESMTP):
         """Begin to keep the time."""
         transport = self.transport
         self._socket = peer.socket_of(transport)
-        if self._socket is not None and self._socket.family != socket.AF_UNIX:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._socket is not None:
+            self._direct = True
+            if self._socket.family != socket.AF_UNIX:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.registerProducer(self, True)
         self._since = self.clock.seconds()
         self._timer = self.clock.callLater(self.idle_timeout, self._look_at_the_time)
@@ -97,7 +100,7 @@ class Wire(ESMTP):
     @property
     def has_spoken(self) -> bool:
         """Whether anything has come behind the line that is being answered."""
-        return self._at < len(self._unread) or peer.has_spoken(self.transport)
+        return self._at < len(self._unread) or peer.has_spoken(self._socket)
 
     def say(self, answer: bytes) -> None:
         """One more reply; those to one segment leave together."""
@@ -133,7 +136,7 @@ class Wire(ESMTP):
         self._flush()
         self.closed = True
         self.hung_up()
-        peer.discard(self.transport)
+        peer.discard(self._socket)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
         if self._timer is not None:
@@ -200,12 +203,14 @@ class Wire(ESMTP):
     def _serve(self, *, moved: bool) -> None:
         """Go through what was not read. `moved`: the wait for the client begins anew."""
         self._serving = True
-        while self._at < len(self._unread) and self._goes_on:
+        while self._at < len(self._unread) and not (self._pending or self.closed):
             if self.reader is not None:
                 octets = self._unread[self._at :] if self._at else self._unread
                 self._unread = b""
                 self._at = 0
                 self._unread = self.reader(octets)
+            elif self.stopping and not self.busy:
+                break
             else:
                 line = self._line()
                 if line is None:
@@ -213,8 +218,11 @@ class Wire(ESMTP):
                 self.line_received(line)
             moved = True
         self._serving = False
-        if self.closed:
-            return
+        if not self.closed:
+            self._rest(moved)
+
+    def _rest(self, moved: bool) -> None:
+        """All that may be looked at was: say what there is to say, and wait."""
         if self._at:
             self._unread = self._unread[self._at :]
             self._at = 0
@@ -227,11 +235,6 @@ class Wire(ESMTP):
             self.close()
         elif self._paused:
             self._resume()
-
-    @property
-    def _goes_on(self) -> bool:
-        """Whether what was not read may be looked at now."""
-        return not (self._pending or self.closed or (self.stopping and not self.busy))
 
     def _line(self) -> bytes | None:
         """The next line, if it is whole; ends the connection where what came can be none."""
@@ -254,14 +257,14 @@ class Wire(ESMTP):
             return
         answers = self._answers[0] if len(self._answers) == 1 else b"".join(self._answers)
         self._answers.clear()
-        if self._socket is not None:
+        if self._direct and self._socket is not None:
             try:
                 sent = self._socket.send(answers)
             except OSError:
                 sent = 0  # if the connection is lost, the transport will find out
             if sent == len(answers):
                 return
-            self._socket = None  # what is left stands in the transport, and nothing may overtake it
+            self._direct = False  # what is left stands in the transport, and nothing may overtake it
             answers = answers[sent:]
         self.transport.write(answers)
 
