@@ -1,9 +1,9 @@
-"""The sliding window that bounds how many mails one client may hand in."""
+"""The sliding window of one client's mails, and the hour of one address's reports."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.limits import Window
+from relay.limits import HOUR, Quota, Window
 
 STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0.0, 0.5, 1.0, 2.5, 7.0, 60.0])), max_size=80)
 
@@ -72,3 +72,40 @@ def test_one_key_keeps_no_more_than_its_window() -> None:
         if window.allows("a", second):
             window.count("a", second)
     assert not window.allows("a", 992)
+
+
+def test_the_first_reports_of_an_hour_go_at_once_and_the_others_become_one_digest() -> None:
+    """An hour after the first, whatever the case of the address; other addresses are not concerned."""
+    quota = Quota(2)
+    assert [quota.admit(address, now) for address, now in (("a@x.example", 100), ("A@X.example", 200))] == [None, None]
+    assert [quota.admit("a@x.example", now) for now in (300, 3699)] == [3700, 3700]
+    assert quota.admit("b@x.example", 301) is None
+
+
+def test_a_new_hour_begins_with_the_next_report() -> None:
+    """Not with the digest, and not with the clock's hour."""
+    quota = Quota(1)
+    assert quota.admit("a@x.example", 100) is None
+    assert quota.admit("a@x.example", 3700) is None
+    assert quota.admit("a@x.example", 3701) == 7300
+
+
+def test_with_none_an_hour_all_wait_for_the_digest() -> None:
+    """Zero has a meaning."""
+    quota = Quota(0)
+    assert [quota.admit("a@x.example", now) for now in (100, 200)] == [3700, 3700]
+
+
+def test_a_restart_does_not_begin_a_new_hour() -> None:
+    """`hours` is all there is to remember."""
+    quota = Quota(1)
+    quota.admit("a@x.example", 100)
+    assert Quota(1, quota.hours).admit("a@x.example", 200) == 3700
+
+
+def test_addresses_without_reports_are_forgotten() -> None:
+    """Memory is bounded by the last two hours."""
+    quota = Quota(1)
+    for second in range(0, 1_000_000, 100):
+        quota.admit(f"a{second}@x.example", second)
+    assert len(quota.hours) <= 2 * HOUR / 100 + 1
