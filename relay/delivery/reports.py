@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from relay.bounce.fate import Fate
 from relay.bounce.notice import Kind, Original, needed, who_hears
-from relay.bounce.report import Letterhead, delay_report, failure_report
+from relay.bounce.report import Letterhead, Matter, delay_report, failure_report
 from relay.envelope import Envelope, Recipient
 from relay.retry import delay_warning_due
 from relay.schedule import Item
@@ -107,12 +107,12 @@ class Reports:
             )
             for standing in group
         ]
-        original = Original.of(envelope, kind, beginning)
         key, uuid = self._spool.next_id()
+        age = self._now() - envelope.received_at
+        matter = Matter(uuid, to, wall, age, envelope, Original.of(envelope, kind, beginning))
         if kind is Kind.FAILURE:
-            octets = failure_report(terms.letterhead, uuid, wall, to, envelope, fates, original)
+            octets = failure_report(terms.letterhead, matter, fates)
         else:
-            until = envelope.received_at + terms.max_age
-            octets = delay_report(terms.letterhead, uuid, wall, to, envelope, fates, original, until)
+            octets = delay_report(terms.letterhead, matter, fates, wall + terms.max_age - age)
         report = Envelope(key, uuid, "", (Recipient(to),), self._now(), len(octets), report=True)
         return Submission(report, b"", octets)
