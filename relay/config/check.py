@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
-from relay.config.document import Key, Route
+from relay.config.document import Route
 from relay.config.listener import check_socket_path
 from relay.config.loopback import is_loopback
 from relay.config.problem import Wrong
@@ -33,17 +33,13 @@ def check(config: Config, spoiled: Spoiled) -> Iterator[Finding]:
     yield from _listeners(config, spoiled)
     yield from _spool(config, spoiled)
     yield from _providers(config, spoiled)
-    for alias, targets in config.addresses.aliases.items():
-        if not targets and not spoiled("addresses", "aliases", alias):
-            yield ("addresses", "aliases", Key(alias)), "names no address", "name one, or leave the alias out"
-    if config.delivery.probe_max < config.delivery.probe and not spoiled("delivery"):
+    spoiled_probe = spoiled("delivery", "probe") or spoiled("delivery", "probe_max")
+    if config.delivery.probe_max < config.delivery.probe and not spoiled_probe:
         yield ("delivery", "probe_max"), "is below probe", "write a duration that is at least as long"
 
 
 def _listeners(config: Config, spoiled: Spoiled) -> Iterator[Finding]:
-    """A daemon that takes no mail, and two listeners at one place."""
-    if not config.smtp.listen and not spoiled("smtp", "listen"):
-        yield ("smtp", "listen"), "names no endpoint", "name one, or leave the key out"
+    """Two listeners at one place."""
     taken = {f"unix:{config.spool.directory / CONTROL_SOCKET}": "the control socket"}
     for section, listeners in (("smtp", config.smtp.listen), ("http", config.http.listen)):
         if spoiled(section, "listen"):

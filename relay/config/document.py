@@ -150,6 +150,7 @@ def _modern(document: Document) -> tuple[Document, list[Problem]]:
         route = (section, attribute) if section else (attribute,)
         table = tables.setdefault(section, Pairs([])) if section else tables
         if not isinstance(table, dict):
+            problems.append(Problem(origin.name, old, f"belongs to {section}, which is no table", "correct that first"))
             continue
         if document.spell(attribute) in table:
             also = ".".join(map(document.spell, route))

@@ -50,6 +50,11 @@ def text_of(value: object, says: str) -> str:
 
 
 @frozen
+class Some:
+    """Beside the type of an array: there is at least one in it."""
+
+
+@frozen
 class Duration:
     """A length of time, as float seconds; 0 where `zero` says that it means something."""
 

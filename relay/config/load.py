@@ -57,7 +57,8 @@ def from_flags(
 ) -> Config:
     """The configuration that flags and the file that they name, or that is found, say together. Raises ConfigErrors.
 
-    Flags override the file. Where they name a provider, and no file is named or found, they are all there is.
+    Flags override the file. Where they name a provider, and no file is named or found, they are all there is. What is
+    relative in flags is relative to `cwd`; a daemon that reads them again passes the one that it was started in.
     """
     result = _read(flags, environ, cwd.absolute(), hostname)
     del environ

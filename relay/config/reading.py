@@ -15,6 +15,7 @@ from attrs import Attribute, fields, has, resolve_types
 from cattrs import Converter
 
 from relay.config.document import Document, Key, Pairs, Route, Step
+from relay.config.kinds import Some
 from relay.config.problem import Problem, Wrong, kind_of, nearest
 from relay.config.values import Config
 
@@ -103,7 +104,12 @@ class Reading:
 
     def _value(self, value: object, kind: Any) -> object:
         """What a kind reads."""
-        return kind.__metadata__[0].read(value, self._document.origin_of(self._route))
+        judge = kind.__metadata__[0]
+        if not isinstance(judge, Some):
+            return judge.read(value, self._document.origin_of(self._route))
+        if value == []:
+            raise Wrong("is empty", "name at least one, or leave the key out")
+        return self._array(value, get_args(kind)[0])
 
     def _said_twice(self, table: dict[str, object]) -> None:
         for key in table.repeated if isinstance(table, Pairs) else ():

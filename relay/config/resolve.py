@@ -21,9 +21,9 @@ _WAIT = 2.0
 
 @cache
 def machine_name() -> str:
-    """The machine's FQDN, asked for once; its bare name where no name server answers in time."""
-    answer = answered(socket.getfqdn, _WAIT)
-    return next((name for name in (answer, socket.gethostname()) if name and is_host(name)), "localhost")
+    """The machine's FQDN, asked for once; its bare name where no name server tells in time, or only "localhost"."""
+    names = (answered(socket.getfqdn, _WAIT) or "", socket.gethostname())
+    return next((name for name in names if is_host(name) and not name.startswith("localhost")), "localhost")
 
 
 def answered(ask: Callable[[], str], wait: float) -> str | None:

@@ -26,6 +26,7 @@ from relay.config.kinds import (
     LogFile,
     Share,
     Size,
+    Some,
     Text,
     Whole,
 )
@@ -56,7 +57,9 @@ class Addresses:
     """[addresses]: the keys of both tables are patterns in lower case; each address to go to has its domain."""
 
     domain: Annotated[str, OwnName(empty=True)] = ""
-    aliases: Mapping[Annotated[str, Pattern()], tuple[Annotated[str, Address(bare=True)], ...]] = field(factory=dict)
+    aliases: Mapping[Annotated[str, Pattern()], Annotated[tuple[Annotated[str, Address(bare=True)], ...], Some()]] = (
+        field(factory=dict)
+    )
     senders: Mapping[Annotated[str, Pattern()], Annotated[str, Address(bare=True)]] = field(factory=dict)
 
 
@@ -73,7 +76,7 @@ class RateLimit:
 class Smtp:
     """[smtp]: towards local applications."""
 
-    listen: tuple[Annotated[Listener, Endpoint()], ...] = (
+    listen: Annotated[tuple[Annotated[Listener, Endpoint()], ...], Some()] = (
         Listener("tcp:2525:interface=127.0.0.1"),
         Listener(r"tcp6:2525:interface=\:\:1", optional=True),
     )

@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from relay.config.document import Document, snake
+from relay.config.kinds import Some
 from relay.config.origin import Origin
 from relay.config.reading import Reading, attributes
 from relay.config.values import Config
@@ -44,8 +45,9 @@ def keys(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, object]]:
 
 def says(kind: Any) -> str:
     """What a type may be, in the reference's words."""
-    if get_origin(kind) is Annotated:
+    if get_origin(kind) is Annotated and not isinstance(kind.__metadata__[0], Some):
         return str(kind.__metadata__[0].says)
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if get_origin(kind) is tuple:
         return f"array: {says(get_args(kind)[0])}"
     return f"table: {' = '.join(map(says, get_args(kind)))}"
