@@ -52,8 +52,9 @@ class _Inputs(Protocol):
 class _Record:
     """What is remembered from one state to the next.
 
-    wait  what the last probe waited; 0 once a mail was taken, which alone makes the doubling begin anew
-    ramp  connections that may be open at once while the provider is up
+    wait     what the last probe waited; 0 once a mail was taken, which alone makes the doubling begin anew
+    ramp     connections that may be open at once while the provider is up
+    fell_at  when the last outage began
     """
 
     probes: Probes
@@ -62,6 +63,7 @@ class _Record:
     probe_at: float | None = None
     wait: float = 0.0
     ramp: int = FULL
+    fell_at: float = 0.0
 
     def put_off(self, now: float, error: str, auth: bool) -> None:
         self.last_error = error
@@ -121,7 +123,10 @@ def _grow(_: _Inputs, record: _Record, _now: float) -> bool:
 
 @_up.upon(_Inputs.fault).to(_down)
 def _fall(_: _Inputs, record: _Record, now: float, error: str, auth: bool) -> bool:
-    record.since = now
+    """Up for less than a probe's wait, and no mail taken: the outage has not ended in between."""
+    if not record.wait or now - record.since > record.wait:
+        record.fell_at = now
+    record.since = record.fell_at
     record.put_off(now, error, auth)
     return True
 
@@ -204,20 +209,28 @@ _Machine = _builder.build()
 class Breaker:
     """One provider's. Each method that tells it something returns whether the provider went up, down or into pause.
 
-    probes  may be set at any time (a new configuration)
+    state      `up`, `down`, `probing` (down, and one connection is under way) or `paused`
+    allowance  how many connections may carry mail at once: 0, 1 for a probe, a growing number after that, FULL
     """
 
     def __init__(self, probes: Probes, now: float) -> None:
         self._record = _Record(probes, since=now)
         self._machine = _Machine(self._record)
         self._lost = 0
+        self._turned(True)
+
+    def _turned(self, turned: bool) -> bool:
+        """Read the answers that every mail asks for, and say the same again."""
+        self.state = self._machine.state()
+        self.allowance = self._machine.allowance()
+        return turned
 
     def __repr__(self) -> str:
         return f"<Breaker {self.state} since {self.since:.3f}, allowance {self.allowance}>"
 
     @property
     def probes(self) -> Probes:
-        """The policy of its probes."""
+        """The policy of its probes; may be set at any time (a new configuration)."""
         return self._record.probes
 
     @probes.setter
@@ -225,13 +238,8 @@ class Breaker:
         self._record.probes = probes
 
     @property
-    def state(self) -> State:
-        """`up`, `down`, `probing` (down, and one connection is under way) or `paused`."""
-        return self._machine.state()
-
-    @property
     def since(self) -> float:
-        """Since when it is up, or paused, or down; a probe that fails does not interrupt being down."""
+        """Since when it is up, or paused, or down; neither a probe nor a moment of being up interrupts being down."""
         return self._record.since
 
     @property
@@ -244,18 +252,13 @@ class Breaker:
         """When `probe_due` is to be said, if down; in pause the earliest time of a trial, None being any. Else None."""
         return self._record.probe_at
 
-    @property
-    def allowance(self) -> int:
-        """How many connections may carry mail at once: 0, 1 for a probe, a growing number after that, FULL."""
-        return self._machine.allowance()
-
     def fault(self, now: float, error: str, auth: bool = False) -> bool:
         """A provider fault happened; `auth`: the login was refused. While probing, only what the probe met counts."""
         self._lost = 0
-        return self._machine.fault(now, error, auth)
+        return self._turned(self._machine.fault(now, error, auth))
 
     def lost(self, now: float, error: str) -> bool:
-        """A connection was lost behind a dot: a fault, if no dot was answered since two others or it was the probe."""
+        """A connection was lost behind a dot: a fault, if it is the third without a reply in between, or a probe's."""
         self._lost += 1
         if self._lost < LOST_IN_A_ROW and self.state == "up":
             return False
@@ -266,25 +269,25 @@ class Breaker:
         self._lost = 0
         if self._record.ramp == FULL and not self._record.wait and self.state == "up":
             return False
-        return self._machine.succeeded(now)
+        return self._turned(self._machine.succeeded(now))
 
     def connected(self, now: float) -> bool:
         """It let us in: a connection is ready for mail."""
-        return self._machine.connected(now)
+        return self._turned(self._machine.connected(now))
 
     def answered(self, now: float) -> bool:
         """It replied to a mail and did not take it: no fault, and no proof that it takes mail."""
         self._lost = 0
-        return self._machine.answered(now)
+        return self._turned(self._machine.answered(now))
 
     def probe_due(self, now: float) -> bool:
         """The time of `probe_at` has come; or, in pause, a mail goes out to see whether it is still refused."""
-        return self._machine.probe_due(now)
+        return self._turned(self._machine.probe_due(now))
 
     def pause(self, now: float, error: str) -> bool:
         """It refuses everything (see Brake), or the mail of a trial was refused too."""
-        return self._machine.pause(now, error)
+        return self._turned(self._machine.pause(now, error))
 
     def release(self, now: float) -> bool:
         """A person asks for a probe at once."""
-        return self._machine.release(now)
+        return self._turned(self._machine.release(now))

@@ -244,7 +244,7 @@ class Pool:
         elif isinstance(worst, Uncertain):
             if self.breaker.lost(now, str(worst.reply)):
                 self._down(str(worst.reply))
-        elif self.breaker.connected(now):
+        elif self.breaker.answered(now):
             self._up()
         return outcomes
 

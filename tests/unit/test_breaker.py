@@ -133,6 +133,28 @@ def test_a_provider_that_flaps_is_probed_ever_more_rarely() -> None:
     assert breaker.probe_at == 9016
 
 
+def test_a_moment_of_being_up_does_not_interrupt_an_outage() -> None:
+    """Whoever asks how long it has been down (an alert) is not told that it has just begun, again and again."""
+    breaker = Breaker(PROBES, 0)
+    breaker.fault(100, "421")
+    for _ in range(5):
+        now = breaker.probe_at or 0
+        breaker.probe_due(now)
+        breaker.connected(now + 1)
+        assert breaker.since == now + 1
+        breaker.fault(now + 2, "421")
+        assert breaker.since == 100
+    now = breaker.probe_at or 0
+    breaker.probe_due(now)
+    breaker.connected(now + 1)
+    breaker.fault(now + 9999, "421")
+    assert breaker.since == now + 9999
+    breaker.release(20000)
+    breaker.succeeded(20001)
+    breaker.fault(20002, "421")
+    assert breaker.since == 20002
+
+
 def test_mail_comes_back_by_doubling() -> None:
     """1, 2, 4, … connections, each of which carries a mail a round, and at last no bound."""
     breaker = Breaker(PROBES, 0)
