@@ -9,10 +9,11 @@ An outcome is logged once it is durable. Nothing here is ever given a secret: no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
-from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
+from zope.interface import provider
 
 from relay.envelope import Envelope
 from relay.log import timestamp
@@ -215,12 +216,13 @@ class Events:
         self._write({"time": timestamp(self._now()), "level": level, "event": event, **fields})
 
 
-def twisted_observer(events: Events) -> Callable[[LogEvent], None]:
+def twisted_observer(events: Events) -> ILogObserver:
     """An observer for `twisted.logger.globalLogPublisher` that says Twisted's warnings and errors as ours.
 
     What it logs at lower levels (listening ports, factories, sessions) is dropped: our own events say what matters.
     """
 
+    @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
         level = event.get("log_level", LogLevel.info)
         failure = event.get("log_failure")
@@ -234,7 +236,7 @@ def twisted_observer(events: Events) -> Callable[[LogEvent], None]:
         else:
             events.warning(text)
 
-    return observe
+    return cast(ILogObserver, observe)
 
 
 def _named(failure: Failure) -> str:

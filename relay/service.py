@@ -12,7 +12,7 @@ import errno
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import IService, Service
@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import globalLogPublisher
 from twisted.python import runtime
@@ -46,7 +46,7 @@ from relay.log import Log
 from relay.metrics import Metrics
 from relay.retry import Retry
 from relay.schedule import Schedule
-from relay.smtp.server.local import LocalSMTPFactory
+from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
 from relay.smtp.server.proxied import ProxiedFactory
 from relay.spool.spool import Mail, Spool, SpoolError, State
@@ -90,7 +90,7 @@ class Relay(Service):
 
     def startService(self) -> None:
         """Start everything, or exit with status 1."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted gives it no types
         if self._reactor.seconds is runtime.seconds:
             self._reactor.seconds = time.monotonic  # timers must not follow a clock that may be set
         self._started_at = self._reactor.seconds()
@@ -102,7 +102,7 @@ class Relay(Service):
 
     def stopService(self) -> Deferred[None]:
         """Fires when all is durable and closed."""
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted gives it no types
+        super().stopService()  # type: ignore[no-untyped-call]  # as above
         return Deferred.fromCoroutine(self._stop())
 
     def _start(self) -> None:
@@ -183,7 +183,7 @@ class Relay(Service):
             self._metrics,
         )
         self._smtp = LocalSMTPFactory(
-            ServerPolicy.of(config.smtp, config.hostname, config.addresses.domain),
+            ServerPolicy.of(config),
             self._intake,
             reactor,
             self._unexpected,
@@ -238,7 +238,7 @@ class Relay(Service):
     def _unexpected(self, failure: Any, session: object) -> None:
         self._events.error("unexpected, the client was told to try again", failure)
 
-    def _listen(self, listeners: Sequence[Listener], factory: Factory) -> list[str]:
+    def _listen(self, listeners: Sequence[Listener], factory: ServerFactory) -> list[str]:
         """Open each; where they really are. What is not loopback after all is closed, and nothing starts."""
         places: list[str] = []
         for listener in listeners:
@@ -350,7 +350,7 @@ def _place(port: IListeningPort) -> str | None:
     """Where a port really is, as people write it; None if that is not this machine alone."""
     host: Any = port.getHost()
     if isinstance(host, UNIXAddress):
-        return os.fsdecode(host.name)
+        return os.fsdecode(host.name or b"")
     if not is_loopback(host.host):
         return None
     return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
