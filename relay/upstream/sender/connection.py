@@ -1,0 +1,393 @@
+"""Connection: one that is open, and carries one transaction after another.
+
+Replies belong to the oldest transaction that is under way; it says what to write next. Where `depth` allows, whole
+transactions are written behind one whose content has left. One timer serves every deadline of RFC 5321, 4.5.3.2.
+
+Failure: whatever happens, each Batch gets a Result. A connection that is not usable any more closes by itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from relay.config.values import Provider
+from relay.outcome import Outcome, Retired, Stage
+from relay.reply import Reply, no_reply
+from relay.smtp.data.send import DotStuffer
+from relay.spool.spool import BodyReader
+from relay.upstream.sender.opening import AWAITED, Opening
+from relay.upstream.sender.tls import Trust
+from relay.upstream.transaction import Batch, Result, Transaction
+
+PIECE = 128 * 1024
+"""Octets of a large body that are read and written at once."""
+
+_PATIENCE = {Stage.MAIL: 300.0, Stage.RCPT: 300.0, Stage.DATA: 120.0, Stage.BODY: 180.0}
+"""Seconds (RFC 5321, 4.5.3.2). The one for the end of the mail is configured."""
+
+_RESET = 20.0
+_LOOKS_EVERY = 20.0
+"""The timer is not moved with each deadline: it goes off so often, and looks at the one there is."""
+
+
+class _Passage(Transaction):
+    """A transaction on this connection.
+
+    end      octets of ours, counted from the first, after which its content has left; None until that is written
+    reads    whether a piece of its body is being read, which is no wait for the provider
+    trouble  why that failed
+    """
+
+    __slots__ = ("done", "end", "reads", "trouble")
+
+    done: Deferred[Result]
+    end: int | None
+    reads: bool
+    trouble: Exception | None
+
+
+class Connection(Opening):
+    """See the module's docstring. Times are the clock's.
+
+    carried        how many were carried to their end, whatever that was
+    idle_since     when the last one ended
+    waiting_since  since when a reply is due; None if none is, or the mail is still leaving
+    out_of_step    whether the provider, which offers PIPELINING, said what did not fit or left out replies
+    when_ended     called once with what was said or seen if the connection ends while nothing is under way
+    """
+
+    def __init__(
+        self, provider: Provider, hostname: str, trust: Trust | None, clock: IReactorTime, *, pipelining: bool = True
+    ) -> None:
+        super().__init__(provider, hostname, trust, clock, pipelining=pipelining)
+        self.carried = 0
+        self.idle_since = 0.0
+        self.out_of_step = False
+        self.when_ended: Callable[[Reply], None] | None = None
+        self._waiting: deque[tuple[Batch, Deferred[Result]]] = deque()
+        self._running: deque[_Passage] = deque()
+        self._answered: list[_Passage] = []
+        self._clean = True
+        self._usable = True
+        self._is_over = False
+        self._quitting = False
+        self._gone: list[Deferred[None]] = []
+        self._deadline = 0.0
+        self._since = 0.0
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+        self._left = 0
+
+    @property
+    def depth(self) -> int:
+        """How many transactions may be under way at once."""
+        whole = self.features.pipelining and self.features.chunking
+        return self.provider.pipeline_depth if whole else 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether a transaction is under way."""
+        return bool(self._running or self._waiting)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """See the class."""
+        running = self._running
+        return self._since if running and running[0].stage is not Stage.BODY else None
+
+    def deliver(self, batch: Batch) -> Deferred[Result]:
+        """Carry one transaction; fires with its Result and never fails."""
+        done: Deferred[Result] = Deferred()
+        if self._is_over or self._quitting:
+            done.callback(Result(_retired(batch, no_reply("the connection is closed")), usable=False))
+            return done
+        self._waiting.append((batch, done))
+        self._begin()
+        return done
+
+    def quit(self) -> Deferred[None]:
+        """Say QUIT and close; fires when the connection is gone. What is under way ends as by `abort`."""
+        if self._is_lost:
+            return succeed(None)
+        gone: Deferred[None] = Deferred()
+        self._gone.append(gone)
+        if self.busy or not self._is_open:
+            self.abort()
+        elif not (self._is_over or self._quitting):
+            self._quitting = True
+            self.force_soon()
+            self._say(b"QUIT")
+        return gone
+
+    def abort(self) -> None:
+        """End it now. A transaction whose content has left is uncertain, any other retired."""
+        if self._is_lost:
+            return
+        self._end(no_reply("we closed the connection"), ours=True)
+        self.transport.abortConnection()
+
+    def carry(self, replies: list[Reply]) -> None:
+        """Part of Opening: give each reply to the transaction that waits for it."""
+        if self._quitting:
+            self.transport.loseConnection()
+            return
+        for reply in replies:
+            if self._is_over:
+                return
+            if self._running:
+                self._take(self._running[0], reply)
+            else:
+                self._unasked(reply)
+        if self._running:
+            self._watch()
+        self._settle()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        super().connectionLost(reason)
+        if self._is_open:
+            awaited = f" while waiting for {AWAITED[self._running[0].stage]}" if self._running else ""
+            self._end(no_reply(f"the connection was lost{awaited}"), closed=True)
+        gone, self._gone = self._gone, []
+        for each in gone:
+            each.callback(None)
+
+    def _begin(self) -> None:
+        """Begin what waits, as far as it may be begun now."""
+        running = self._running
+        while self._waiting and self._usable and self._may_begin():
+            batch, done = self._waiting.popleft()
+            behind = bool(running)
+            job = _Passage(
+                batch,
+                self.features,
+                null_sender=self.provider.null_sender,
+                carried=behind or self.carried > 0,
+                reset=behind or not self._clean,
+                whole=behind,
+            )
+            job.done, job.end, job.reads, job.trouble = done, None, False, None
+            octets = job.begin()
+            if job.over:
+                done.callback(Result(_all_known(job), usable=True))
+                continue
+            running.append(job)
+            self.transport.write(octets)
+            if behind:
+                job.end = self._outflow.written
+            else:
+                self._watch()
+
+    def _may_begin(self) -> bool:
+        running = self._running
+        if not running:
+            return True
+        written = running[-1].end is not None
+        return written and len(running) < self.depth and self._waiting[0][0].in_one_piece
+
+    def _take(self, job: _Passage, reply: Reply) -> None:
+        """`job` is the oldest transaction, and the reply its own."""
+        if job.stage is Stage.BODY and self._has_left(job):
+            job.stage = Stage.DOT
+        if not job.fits(reply):
+            said = reply if reply.code == 0 else no_reply(f"where {AWAITED[job.stage]} was due came: {reply}")
+            self.out_of_step = self.features.pipelining
+            self._end(said)
+            return
+        octets = job.receive(reply)
+        if octets:
+            self.transport.write(octets)
+        if job.over:
+            self._over(job, reply)
+        elif job.end is None and job.stage >= Stage.BODY:
+            if job.streams:
+                Deferred.fromCoroutine(self._stream(job))
+            else:
+                job.end = self._outflow.written
+
+    def _over(self, job: _Passage, reply: Reply) -> None:
+        self._running.popleft()
+        self._answered.append(job)
+        self._clean = job.clean
+        if job.usable:
+            self.carried += 1
+            return
+        self._usable = False
+        if job.cut or not self._running:
+            self._end(reply)
+
+    def _unasked(self, reply: Reply) -> None:
+        """A reply while none is due: the provider ends the connection, or we are out of step."""
+        self.out_of_step = self.features.pipelining and reply.code < 400
+        self._end(reply)
+
+    def _end(self, reply: Reply, *, closed: bool = False, ours: bool = False) -> None:
+        """Nothing more is carried. `closed`: the connection is gone; `ours`: it is we who end it."""
+        if self._is_over:
+            return
+        idle = not (self._running or self._waiting or self._answered or self._quitting)
+        self._is_over = True
+        self._usable = False
+        first = not ours
+        for job in self._running:
+            if reply.code == 421:
+                job.retire(reply)
+            else:
+                job.lose(reply, closed=closed, left=self._has_left(job), first=first)
+            first = False
+        self._answered.extend(self._running)
+        self._running.clear()
+        waiting, self._waiting = self._waiting, deque()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not closed:
+            self._leave()
+        self._settle()
+        for batch, done in waiting:
+            done.callback(Result(_retired(batch, reply), usable=False))
+        if idle and self.when_ended is not None:
+            self.when_ended(reply)
+
+    def _leave(self) -> None:
+        """Close; what is still in our buffers is of no use to anybody."""
+        if self._outflow.waiting:
+            self.transport.abortConnection()
+        else:
+            self.close()
+
+    def _settle(self) -> None:
+        """Say what came of transactions, once all that the provider said has been read."""
+        answered, self._answered = self._answered, []
+        if answered:
+            self.idle_since = self.clock.seconds()
+        for job in answered:
+            job.done.callback(Result(_all_known(job), self._usable, job.trouble))
+        if self._waiting:
+            self._begin()
+
+    def _has_left(self, job: _Passage) -> bool:
+        return job.end is not None and self._outflow.left >= job.end
+
+    def _watch(self) -> None:
+        """Begin to wait for what the oldest transaction needs next."""
+        job = self._running[0]
+        if job.stage is Stage.BODY and job.end is not None:
+            if self._has_left(job):
+                job.stage = Stage.DOT
+            else:
+                emptied = self._outflow.emptied()
+                if emptied is not None:
+                    emptied.addCallback(self._emptied, job)
+        self._left = self._outflow.left
+        now = self._since = self.clock.seconds()
+        patience = self._patience(job)
+        self._deadline = now + patience
+        if self._timer is None:
+            self._look_in(min(patience, _LOOKS_EVERY), now)
+        elif self._timer_at > self._deadline:
+            self._timer.reset(patience)
+            self._timer_at = self._deadline
+
+    def _emptied(self, _: None, job: _Passage) -> None:
+        if self._running and self._running[0] is job and job.stage is Stage.BODY:
+            self._watch()
+
+    def _patience(self, job: _Passage) -> float:
+        if job.stage is Stage.DOT:
+            return self.provider.dot_timeout
+        return _RESET if job.resetting else _PATIENCE[job.stage]
+
+    def _look_in(self, seconds: float, now: float) -> None:
+        self._timer = self.clock.callLater(seconds, self._look)
+        self._timer_at = now + seconds
+
+    def _look(self) -> None:
+        """Whether the deadline has passed."""
+        self._timer = None
+        if not self._running:
+            return
+        now, left, job = self.clock.seconds(), self._outflow.left, self._running[0]
+        if job.reads or (job.stage is Stage.BODY and left > self._left):
+            self._left = left
+            self._deadline = now + self._patience(job)
+        if now < self._deadline:
+            self._look_in(min(self._deadline - now, _LOOKS_EVERY), now)
+            return
+        if job.heard and job.stage in (Stage.RCPT, Stage.DATA):
+            # It answered what came first and seems to have lost the rest.
+            self.out_of_step = self.features.pipelining
+        self._end(no_reply(f"waited {self._patience(job):g} s in vain for {AWAITED[job.stage]}"))
+
+    async def _stream(self, job: _Passage) -> None:
+        """Send a large body piece by piece. The end of DATA is written when all before it has left."""
+        batch, outflow = job.batch, self._outflow
+        reader = _InMemory(batch.body) if isinstance(batch.body, bytes) else batch.body
+        stuffer = None if self.features.chunking else DotStuffer()
+        due = batch.octets
+        try:
+            piece = batch.head + await self._read(job, reader)
+            while piece and job.streams:
+                due -= len(piece)
+                if due < 0:
+                    break
+                self.transport.write(piece if stuffer is None else stuffer.stuff(piece))
+                if stuffer is None and not due:
+                    job.end = outflow.written
+                self._watch()
+                emptied = outflow.emptied()
+                if emptied is not None:
+                    await emptied
+                piece = await self._read(job, reader) if job.streams else b""
+            if not job.streams:
+                return
+            if due:
+                raise ValueError(f"the body does not have the {reader.size} octets that it should have")
+            if stuffer is not None:
+                self.transport.write(stuffer.end())
+                job.end = outflow.written
+                self._watch()
+            self._begin()
+        except Exception as trouble:
+            job.trouble = trouble
+            self._end(no_reply(f"the body could not be read: {trouble}"), ours=True)
+        finally:
+            reader.close()
+
+    async def _read(self, job: _Passage, reader: BodyReader) -> bytes:
+        job.reads = True
+        piece = await reader.read(PIECE)
+        job.reads = False
+        return piece
+
+
+class _InMemory:
+    """A BodyReader of octets that are there."""
+
+    def __init__(self, octets: bytes) -> None:
+        self.size = len(octets)
+        self._octets = octets
+        self._at = 0
+
+    def read(self, octets: int) -> Deferred[bytes]:
+        piece = self._octets[self._at : self._at + octets]
+        self._at += len(piece)
+        return succeed(piece)
+
+    def close(self) -> None:
+        self._octets = b""
+
+
+def _all_known(job: Transaction) -> tuple[Outcome, ...]:
+    """The outcomes of a transaction that is over."""
+    return tuple([outcome for outcome in job.outcomes if outcome is not None])
+
+
+def _retired(batch: Batch, reply: Reply) -> tuple[Outcome, ...]:
+    return (Retired(reply),) * len(batch.recipients)
