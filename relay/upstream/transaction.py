@@ -22,7 +22,7 @@ IN_ONE_PIECE = 64 * 1024
 """Content up to this many octets leaves together with its end; of more the end is held back until the rest has left."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_GOOD = {Stage.MAIL: 2, Stage.RCPT: 2, Stage.DATA: 3, Stage.BODY: 0, Stage.DOT: 2}
+_GOOD = {Stage.MAIL: 2, Stage.RCPT: 2, Stage.DATA: 3, Stage.BODY: None, Stage.DOT: 2}
 
 
 @dataclass(frozen=True, slots=True)
