@@ -273,11 +273,15 @@ class Breaker:
 
     def connected(self, now: float) -> bool:
         """It let us in: a connection is ready for mail."""
+        if self.state == "up":
+            return False
         return self._turned(self._machine.connected(now))
 
     def answered(self, now: float) -> bool:
         """It replied to a mail and did not take it: no fault, and no proof that it takes mail."""
         self._lost = 0
+        if self.state == "up":
+            return False
         return self._turned(self._machine.answered(now))
 
     def probe_due(self, now: float) -> bool:
