@@ -132,7 +132,7 @@ class Relay(Service):
     def _open_log(self) -> None:
         log = self._config.log
         try:
-            self._log = Log("-" if log.file is None else str(log.file), log.format, time.time)  # type: ignore[arg-type]
+            self._log = Log(log.file, log.format, time.time)
         except OSError as error:
             raise CannotStart(f"the log file {log.file} cannot be opened: {error.strerror}") from None
         self._events = Events(self._log, time.time)
