@@ -28,6 +28,8 @@ BODIES = 16 * 1024 * 1024
 SWEEP = 60.0
 """Seconds between two looks for due mail that no timer announced."""
 
+_NONE = 1 << 63
+
 Shown = Literal["ready", "active", "deferred", "held"]
 _SHOWN: dict[State, Shown] = {State.READY: "ready", State.DEFERRED: "deferred", State.HELD: "held"}
 
@@ -93,7 +95,8 @@ class Schedule:
         }
         self.items: dict[int, Item] = {}
         self._octets = 0
-        self._cursor = 0
+        self._cursor = 0  # READY mail up to this key is in memory, but for what was passed by
+        self._passed_by = _NONE  # the lowest key that was added while there was no room; not always above the cursor
         self._behind = tally.ready > 0
         self._due_waiting = tally.deferred > 0
         self._fetching = False
@@ -128,7 +131,7 @@ class Schedule:
         envelope = submission.envelope
         if self._behind or len(self.items) >= self._limit or not self._running:
             self._behind = True
-            self._cursor = min(self._cursor, envelope.key - 1)  # a large body may be durable after later, smaller mail
+            self._passed_by = min(self._passed_by, envelope.key)
             return
         self._cursor = max(self._cursor, envelope.key)
         body = submission.body if isinstance(submission.body, bytes) else None
@@ -216,13 +219,11 @@ class Schedule:
                 elif (due := await self._spool.next_due(now)) is not None:
                     self.due_at(due)
             while self._running and self._behind and (room := self._limit - len(self.items)) > 0:
-                self._behind = False
-                mails = await self._spool.ready_after(self._cursor, room)
-                if mails:
-                    self._cursor = max(self._cursor, mails[-1].envelope.key)
+                after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE
+                mails = await self._spool.ready_after(after, room)
+                self._cursor = mails[-1].envelope.key if mails else after
                 self._take(mails, State.READY)
-                if len(mails) == room:
-                    self._behind = True
+                self._behind = len(mails) == room or self._passed_by != _NONE
         except SpoolError as error:
             self._due_waiting = self._behind = True
             self._on_trouble(f"the spool cannot be read, and is asked again in a minute: {error}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from relay.envelope import Envelope, Recipient
 from relay.schedule import SWEEP, Item, Schedule
-from relay.spool.spool import SpoolFailing, Standing, State, Submission, Tally
+from relay.spool.spool import Mail, SpoolFailing, Standing, State, Submission, Tally
 from tests.memory_spool import MemorySpool
 
 
@@ -90,6 +91,32 @@ def test_a_mail_that_became_durable_late() -> None:
     house.settle(house.tried[0][0], State.DELIVERED)
 
     assert [item.envelope.key for item, _ in house.tried][1:] == [early.envelope.key]
+
+
+def test_mail_that_comes_while_the_spool_is_read() -> None:
+    """What becomes durable between a read and its answer is found by the next one, and nothing between is skipped."""
+    house = House(limit=2)
+    house.schedule.start()
+    submissions = [house.submission() for _ in range(4)]
+    for submission in submissions[:3]:
+        house.schedule.add(submission)
+    read = house.spool.ready_after
+    answers: list[tuple[Deferred[list[Mail]], list[Mail]]] = []
+
+    def slowly(key: int, limit: int) -> Deferred[list[Mail]]:
+        answer: Deferred[list[Mail]] = Deferred()
+        read(key, limit).addCallback(lambda mails: answers.append((answer, mails)))
+        return answer
+
+    house.spool.ready_after = slowly  # type: ignore[method-assign]
+    house.settle(house.tried[0][0], State.DELIVERED)
+    house.settle(house.tried[1][0], State.DELIVERED)
+    house.schedule.add(submissions[3])
+    while answers:
+        answer, mails = answers.pop(0)
+        answer.callback(mails)
+
+    assert [item.envelope.key for item, _ in house.tried] == [each.envelope.key for each in submissions]
 
 
 def test_deferred_and_due() -> None:
