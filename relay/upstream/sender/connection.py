@@ -137,6 +137,8 @@ class Connection(Opening):
         if self._quitting:
             self.transport.loseConnection()
             return
+        if not replies:
+            return
         for reply in replies:
             if self._is_over:
                 return
@@ -217,10 +219,12 @@ class Connection(Opening):
         self._clean = job.clean
         if job.usable:
             self.carried += 1
-            return
-        self._usable = False
-        if job.cut or not self._running:
+        else:
+            self._usable = False
+        if job.cut:
             self._end(reply)
+        elif not (self._usable or self._running):
+            self._end(no_reply("the connection was closed behind a fault"))
 
     def _unasked(self, reply: Reply) -> None:
         """A reply while none is due: the provider ends the connection, or we are out of step."""

@@ -260,6 +260,7 @@ class Opening(ESMTPSender):
         """It comes to nothing."""
         if not self.opened.called:
             self._login = None
+            self._reply = fault.reply
             self.close()
             self.opened.callback(fault)
 
