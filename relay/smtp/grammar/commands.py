@@ -48,12 +48,14 @@ _RCPT_PARAMETERS = ("NOTIFY", "ORCPT")
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """MAIL. `sender` is "" for the null reverse-path, `size` 0 where the client does not say it."""
+    """MAIL. `sender` is "" for the null reverse-path, `size` 0 where the client does not say it.
+
+    What BODY says is checked and forgotten: content is judged by its octets.
+    """
 
     sender: str
     size: int = 0
     smtp_utf8: bool = False
-    body: str = ""
     ret: str = ""
     envid: str = ""
 
@@ -85,7 +87,7 @@ def parse_mail(line: bytes) -> Mail | Reply:
     """A line that begins with MAIL.
 
     >>> parse_mail(b"MAIL FROM:<a@example.com> SIZE=10")
-    Mail(sender='a@example.com', size=10, smtp_utf8=False, body='', ret='', envid='')
+    Mail(sender='a@example.com', size=10, smtp_utf8=False, ret='', envid='')
     """
     plain = _PLAIN_MAIL.fullmatch(line)
     if plain is not None:
@@ -102,11 +104,12 @@ def parse_mail(line: bytes) -> Mail | Reply:
     try:
         sender = paths.parse(inner)
         values = parameters.parse(rest, _MAIL_PARAMETERS)
+        if "BODY" in values:
+            parameters.check_body(values["BODY"])
         mail = Mail(
             sender,
             parameters.size(values["SIZE"]) if "SIZE" in values else 0,
             parameters.flag("SMTPUTF8", values),
-            parameters.body(values["BODY"]) if "BODY" in values else "",
             parameters.ret(values["RET"]) if "RET" in values else "",
             parameters.envid(values["ENVID"]) if "ENVID" in values else "",
         )

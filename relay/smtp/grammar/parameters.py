@@ -70,12 +70,12 @@ def size(value: str | None) -> int:
     return int(value)
 
 
-def body(value: str | None) -> str:
+def check_body(value: str | None) -> None:
     """BODY: 7BIT or 8BITMIME (RFC 6152, 3). BINARYMIME needs an extension that is not offered (RFC 3030)."""
     word = (value or "").upper()
     if word == "BINARYMIME":
         raise ParameterError("BINARYMIME is not offered: send lines that end in CRLF", 555)
-    return _one_of("BODY", word, ("7BIT", "8BITMIME"))
+    _one_of("BODY", word, ("7BIT", "8BITMIME"))
 
 
 def ret(value: str | None) -> str:
