@@ -79,6 +79,8 @@ class Narrow(FileDescriptor):
         self.room = 0
         self.taken = bytearray()
         self.aborted = False
+        self.socket = self
+        self.incoming: bytes | None = None
 
     def addWriter(self, _: object) -> None:
         """Part of its reactor."""
@@ -95,6 +97,12 @@ class Narrow(FileDescriptor):
         self.room -= taken
         self.taken += bytes(data[:taken])
         return taken
+
+    def recv(self, size: int, flags: int) -> bytes:
+        """Part of its socket: what has come and the reactor has not read yet; b"" is the end."""
+        if self.incoming is None:
+            raise BlockingIOError
+        return self.incoming[:size]
 
     def flow(self, octets: int) -> None:
         """The peer reads so many octets."""
@@ -751,6 +759,21 @@ def test_it_leaves_at_once() -> None:
     peer.transport.room = 10
     peer.connection.deliver(batch())
     assert bytes(peer.transport.taken) == b"MAIL FROM:"
+
+
+@pytest.mark.parametrize("incoming", [b"", b"421 Bye\r\n"])
+def test_gone_behind_the_354(incoming: bytes) -> None:
+    """What the provider did right behind its 354 is read before the mail leaves, and then it does not."""
+    peer = Peer(transport=Narrow())
+    done = peer.connection.deliver(batch())
+    peer.hears()
+    peer.transport.room = 10_000
+    peer.transport.incoming = incoming
+    peer.says(b"250 Ok\r\n250 Ok\r\n354 Go\r\n")
+    assert not peer.transport.taken
+    peer.says(incoming)
+    peer.leaves()
+    assert kinds(done) == [ProviderFault]
 
 
 def test_answered_before_it_left() -> None:

@@ -204,7 +204,10 @@ class Connection(Opening):
             return
         octets = job.receive(reply)
         if octets:
+            # A provider that says 354 and goes away is found out here, while it surely has no mail.
+            self._outflow.looks_first = job.stage is Stage.BODY
             self.transport.write(octets)
+            self._outflow.looks_first = False
         if job.over:
             self._over(job, reply)
         elif job.end is None and job.stage >= Stage.BODY:

@@ -8,6 +8,7 @@ a turn. A transport without a socket (in memory) is taken to pass everything on.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from socket import MSG_PEEK
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,12 +20,14 @@ from zope.interface import implementer
 class Outflow:
     """Stands between a transport and whoever writes to it, which may be a TLS layer.
 
-    written  octets written so far
+    written      octets written so far
+    looks_first  whether what the peer has said or done meanwhile is to be read before anything leaves
     """
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
         self.written = 0
+        self.looks_first = False
         self._dropped = 0
         self._is_lost = False
         self._empty: Deferred[None] | None = None
@@ -52,7 +55,7 @@ class Outflow:
             if not transport.connected:
                 self._dropped += len(octets)
                 return
-            if not self.waiting:
+            if not (self.waiting or (self.looks_first and self._peer_did_something())):
                 sent = self._send(octets)
                 if sent == len(octets):
                     return
@@ -60,6 +63,16 @@ class Outflow:
                     octets = octets[sent:]
                 # Else it is an exception, which the reactor will meet again and report in its own way.
         transport.write(octets)
+
+    def _peer_did_something(self) -> bool:
+        """Whether the reactor has something to read: octets, or the end of the connection."""
+        try:
+            self.transport.socket.recv(1, MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # it was reset
+        return True
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
         """The same, for octets in pieces."""
