@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from json import JSONEncoder
 from pathlib import Path
-from threading import Condition, Lock, Thread
+from threading import Condition, RLock, Thread
 from time import gmtime, monotonic, strftime
 
 from relay.reply import printable
@@ -88,7 +88,7 @@ class Log:
     """Where lines go: the end of the file at `path` (made 0640 where there is none), or file descriptor 2 for None.
 
     `form` is "json" or "text". `now` gives seconds since the epoch, for the lines that the log says of itself.
-    `dropped` is the number of lines that nobody read in time. Lines wait in memory until `start`.
+    `dropped` is the number of lines that could not be written in time. Lines wait in memory until `start`.
 
     Raises OSError where the file cannot be opened; a full disk is no reason not to begin.
     """
@@ -100,7 +100,7 @@ class Log:
         self._path = path
         self._descriptor = _STDERR
         self._thread = Thread(target=self._run, name="log", daemon=True)
-        self._lock = Lock()  # guards all below
+        self._lock = RLock()  # guards all below; entered twice where the garbage collector has something to say
         self._changed = Condition(self._lock)
         self._lines: list[bytes] = []
         self._octets = 0  # in _lines
@@ -146,13 +146,13 @@ class Log:
             self._changed.notify()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, for at most `timeout` seconds, and give the file back. Lines that come later are lost."""
+        """Write what waits, for about `timeout` seconds at most, and give the file back. Later lines are lost."""
         with self._changed:
             self._deadline = monotonic() + timeout
             self._changed.notify()
         if self._thread.ident is None:
             self._thread.start()
-        self._thread.join(timeout)
+        self._thread.join(timeout + GRAIN)
 
     # In the thread
 
@@ -164,9 +164,9 @@ class Log:
     def _await_work(self) -> bool:
         """Wait until there is something to do, and a moment longer for what comes along; False: nothing any more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._urgent())
+            self._changed.wait_for(lambda: self._lines or self._unsaid or self._urgent())
             self._changed.wait_for(self._urgent, GATHER)
-            return not self._over() if self._lines else self._deadline is None
+            return not self._over() if self._lines or self._unsaid else self._deadline is None
 
     def _urgent(self) -> bool:
         return self._reopening or self._deadline is not None
@@ -179,7 +179,8 @@ class Log:
         with self._changed:
             lines, self._lines = self._lines, []
             if self._unsaid:
-                lines.append(self._warning(f"{self._unsaid} lines of the log were dropped: nobody read them in time"))
+                message = f"{self._unsaid} lines of the log were dropped: they could not be written in time"
+                lines.append(self._warning(message, dropped=self._unsaid))
             self._octets = self._unsaid = 0
             octets = b"".join(lines)
             self._in_hand = len(octets)
@@ -227,20 +228,20 @@ class Log:
             os.close(self._descriptor)
 
     def _await_room(self) -> None:
-        """Wait until the reader has read, for so short a time that the end is not missed."""
+        """Wait until the reader has read, but look now and then whether the end has come."""
         room = select.poll()
         room.register(self._descriptor, select.POLLOUT)
-        room.poll(GRAIN * 1000)
+        left = GRAIN if self._deadline is None else min(GRAIN, self._deadline - monotonic())
+        room.poll(max(left, 0) * 1000)
 
     def _pause(self) -> None:
         with self._changed:
             self._changed.wait_for(self._urgent, PAUSE)
             self._reopening = self._reopening or self._descriptor == _NONE
 
-    def _warning(self, message: str) -> bytes:
-        return self._render(
-            {"time": timestamp(self._now()), "level": "warning", "event": "warning", "message": message}
-        )
+    def _warning(self, message: str, **fields: object) -> bytes:
+        time = timestamp(self._now())
+        return self._render({"time": time, "level": "warning", "event": "warning", "message": message, **fields})
 
 
 def _open(path: Path) -> tuple[int, bool]:
