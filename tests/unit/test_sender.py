@@ -776,6 +776,22 @@ def test_gone_behind_the_354(incoming: bytes) -> None:
     assert kinds(done) == [ProviderFault]
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [(b"552 5.3.4 Too big\r\n", Rejected), (b"421 Bye\r\n", ProviderFault), (b"250 Ok\r\n", ProviderFault)],
+)
+@pytest.mark.parametrize("body", [BODY, b"x" * 100_000])
+def test_more_in_the_segment_of_the_354(said: bytes, kind: type[Outcome], body: bytes) -> None:
+    """It is heard before the mail leaves, and then nothing of it does."""
+    peer = Peer()
+    done = peer.connection.deliver(batch(body=body))
+    peer.hears()
+    peer.says(b"250 Ok\r\n250 Ok\r\n354 Go\r\n" + said)
+    assert kinds(done) == [kind]
+    assert not result_of(done).usable
+    assert peer.hears() == b""
+
+
 def test_answered_before_it_left() -> None:
     """A refusal counts, and ends the connection; a 2xx makes no sense."""
     for said, kind in ((b"552 5.3.4 Too big\r\n", Rejected), (b"250 Ok\r\n", ProviderFault)):

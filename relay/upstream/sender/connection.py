@@ -8,6 +8,7 @@ Failure: whatever happens, each Batch gets a Result. A connection that is not us
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -34,6 +35,9 @@ _PATIENCE = {Stage.MAIL: 300.0, Stage.RCPT: 300.0, Stage.DATA: 120.0, Stage.BODY
 _RESET = 20.0
 _LOOKS_EVERY = 20.0
 """The timer is not moved with each deadline: it goes off so often, and looks at the one there is."""
+
+
+_NEVER = sys.maxsize
 
 
 class _Passage(Transaction):
@@ -73,6 +77,7 @@ class Connection(Opening):
         self._waiting: deque[tuple[Batch, Deferred[Result]]] = deque()
         self._running: deque[_Passage] = deque()
         self._answered: list[_Passage] = []
+        self._held: bytes | None = None  # the content that is due, or what announces it
         self._clean = True
         self._usable = True
         self._is_over = False
@@ -146,9 +151,18 @@ class Connection(Opening):
                 self._take(self._running[0], reply)
             else:
                 self._unasked(reply)
+        if not self._tlsMode:
+            self._release()
         if self._running:
             self._watch()
         self._settle()
+
+    def read_all(self) -> None:
+        """Part of Opening: TLS has given us everything that came with the last octets."""
+        if self._held is not None:
+            self._release()
+            self._watch()
+            self._begin()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
@@ -180,9 +194,9 @@ class Connection(Opening):
                 done.callback(Result(_all_known(job), usable=True))
                 continue
             running.append(job)
-            self.transport.write(octets)
+            written = self._write(octets)
             if behind:
-                job.end = self._outflow.written
+                job.end = written
             else:
                 self._watch()
 
@@ -203,21 +217,40 @@ class Connection(Opening):
             self._end(said)
             return
         octets = job.receive(reply)
-        if octets:
-            # A provider that says 354 and goes away is found out here, while it surely has no mail.
-            self._outflow.looks_first = job.stage is Stage.BODY
-            self.transport.write(octets)
-            self._outflow.looks_first = False
         if job.over:
             self._over(job, reply)
-        elif job.end is None and job.stage >= Stage.BODY:
-            if job.streams:
-                Deferred.fromCoroutine(self._stream(job))
-            else:
-                job.end = self._outflow.written
+        elif job.stage is Stage.BODY and job.end is None:
+            self._held = octets
+        elif octets:
+            self.transport.write(octets)
+
+    def _release(self) -> None:
+        """Send the content that is due, now that all that came before it is read.
+
+        A provider that says 354 and goes away, or refuses the mail with the same breath, surely does not have it.
+        """
+        octets, self._held = self._held, None
+        if octets is None:
+            return
+        job, outflow = self._running[0], self._outflow
+        outflow.looks_first = True
+        written = self._write(octets)
+        outflow.looks_first = False
+        if job.streams:
+            Deferred.fromCoroutine(self._stream(job))
+        else:
+            job.end = written
+
+    def _write(self, octets: bytes) -> int:
+        """Write; the place of its end in what left. TLS drops what is written once the other side has closed it."""
+        outflow = self._outflow
+        before = outflow.written
+        self.transport.write(octets)
+        return outflow.written if outflow.written - before >= len(octets) else _NEVER
 
     def _over(self, job: _Passage, reply: Reply) -> None:
         self._running.popleft()
+        self._held = None
         self._answered.append(job)
         self._clean = job.clean
         if job.usable:
@@ -250,6 +283,7 @@ class Connection(Opening):
             first = False
         self._answered.extend(self._running)
         self._running.clear()
+        self._held = None
         waiting, self._waiting = self._waiting, deque()
         if self._timer is not None:
             self._timer.cancel()
@@ -344,9 +378,9 @@ class Connection(Opening):
                 due -= len(piece)
                 if due < 0:
                     break
-                self.transport.write(piece if stuffer is None else stuffer.stuff(piece))
+                written = self._write(piece if stuffer is None else stuffer.stuff(piece))
                 if stuffer is None and not due:
-                    job.end = outflow.written
+                    job.end = written
                 self._watch()
                 emptied = outflow.emptied()
                 if emptied is not None:
@@ -357,8 +391,7 @@ class Connection(Opening):
             if due:
                 raise ValueError(f"the body does not have the {reader.size} octets that it should have")
             if stuffer is not None:
-                self.transport.write(stuffer.end())
-                job.end = outflow.written
+                job.end = self._write(stuffer.end())
                 self._watch()
             self._begin()
         except Exception as trouble:

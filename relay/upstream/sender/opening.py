@@ -49,6 +49,16 @@ AWAITED = {
 """What we wait for at each stage."""
 
 
+class _Tls(TLSMemoryBIOProtocol):
+    """Twisted's TLS, which says when it has given us all that it had."""
+
+    def dataReceived(self, octets: bytes) -> None:
+        """Part of IProtocol."""
+        TLSMemoryBIOProtocol.dataReceived(self, octets)
+        opening: Any = self.wrappedProtocol
+        opening.read_all()
+
+
 @implementer(IHandshakeListener)
 class Opening(ESMTPSender):
     """A connection that is being made ready for mail.
@@ -124,6 +134,9 @@ class Opening(ESMTPSender):
     def carry(self, replies: list[Reply]) -> None:
         """Take replies that came once the connection was open."""
 
+    def read_all(self) -> None:
+        """Hear that nothing is left of what TLS had to read."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone; while opening that is a fault."""
         self._is_lost = True
@@ -176,7 +189,7 @@ class Opening(ESMTPSender):
         assert self._handshake is not None
         tcp = self._outflow.transport
         factory = TLSMemoryBIOFactory(self._handshake, True, Factory(), clock=self.clock)
-        tcp.protocol = self.transport = TLSMemoryBIOProtocol(factory, self, False)
+        tcp.protocol = self.transport = _Tls(factory, self, False)  # type: ignore[no-untyped-call]
         self.transport.makeConnection(self._outflow)
 
     def authenticate(self, code: int, resp: bytes, items: Any) -> None:
