@@ -31,7 +31,7 @@ _PLAIN_RCPT = re.compile(rb"[Rr][Cc][Pp][Tt] [Tt][Oo]:<(" + _PLAIN + rb")>")
 _MAIL = re.compile(rb"MAIL +FROM: *(.*?) *", re.IGNORECASE)
 _RCPT = re.compile(rb"RCPT +TO: *(.*?) *", re.IGNORECASE)
 _HELO = re.compile(rb"[EH][HE]LO +([^\x00-\x1f\x7f]*?) *", re.IGNORECASE)
-_BDAT = re.compile(rb"BDAT +([0-9]{1,20})( +LAST)? *", re.IGNORECASE)
+_BDAT = re.compile(rb"BDAT +([0-9]{1,18})( +LAST)? *", re.IGNORECASE)
 
 _FOREIGN = re.compile(
     rb"""(?: (?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI  # HTTP, WebDAV
