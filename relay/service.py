@@ -120,7 +120,7 @@ class Relay(Service):
         self._spool.quarantined = self._quarantined
         self._wire()
         smtp = self._listen(config.smtp.listen, self._smtp)
-        http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor))
+        http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor, now=time.time))
         self._log.start()
         for warning in config.warnings:
             self._events.warning(warning)

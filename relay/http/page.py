@@ -1,0 +1,171 @@
+"""Page: the figures in people's words. `view` chooses the words once; the page and its script only set them in place.
+
+A reply may hold whatever a provider likes to say: it is text here, and stays text in the script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+from time import gmtime, strftime
+
+from relay.http.figures import Failure, Health, Provider, ProviderState
+from relay.reply import printable
+
+ICON = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
+    b'<rect y="3" width="16" height="10" rx="2" fill="#3a6ea5"/>'
+    b'<path d="M2 5l6 4 6-4" fill="none" stroke="#fff" stroke-width="1.5"/></svg>'
+)
+
+COLUMNS: Mapping[str, Sequence[str]] = {
+    "providers": ("Name", "State", "Connections", "Last success", "Last error"),
+    "alerts": ("Name", "Since", "Message"),
+    "failures": ("Time", "Mail", "Provider", "Outcome", "Reply"),
+}
+"""The tables and what their columns are called: on a narrow screen each cell says so itself."""
+
+NOTHING: Mapping[str, str] = {
+    "providers": "No provider is configured.",
+    "alerts": "None.",
+    "failures": "None since the start.",
+}
+"""What a table without rows says."""
+
+_SHELL = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that changes on the page: texts by the id of their element, and rows by the id of their table's body.
+
+    A row is its state ("" or a word that gives it a colour) and its cells; a row of one cell takes the whole width.
+    """
+
+    texts: Mapping[str, str]
+    rows: Mapping[str, Sequence[Sequence[str]]]
+
+
+def view(health: Health, failures: Sequence[Failure], now: float) -> View:
+    """What the page says at `now`, seconds since the epoch."""
+    queue, totals, spool = health.queue, health.totals, health.spool
+    texts = {
+        "status": health.status,
+        "instance": health.instance,
+        "headline": headline(health),
+        "now": moment(now),
+        "total": f"{queue.total:,}",
+        "ready": f"{queue.ready:,}",
+        "active": f"{queue.active:,}",
+        "deferred": f"{queue.deferred:,}",
+        "held": f"{queue.held:,}",
+        "oldest": duration(queue.oldest_age_seconds) if queue.total else "–",
+        "uptime": duration(health.uptime_seconds),
+        "emails": f"{totals.emails:,}",
+        "successful": f"{totals.successful:,}",
+        "failed": f"{totals.failed:,}",
+        "recipients": f"{totals.recipients:,}",
+        "mean": duration(totals.processing_seconds / totals.emails) if totals.emails else "–",
+        "version": health.version,
+        "spool": f"{spool.backend}, {size(spool.free_bytes)} free" + ("" if spool.writable else ", cannot be written"),
+    }
+    rows = {
+        "providers": [_provider(provider, now) for provider in health.providers],
+        "alerts": [["alert", alert.name, moment(alert.since), alert.message] for alert in health.alerts],
+        "failures": [
+            [each.outcome, moment(each.time), each.id, each.provider, each.outcome, each.reply] for each in failures
+        ],
+    }
+    return View(
+        {name: printable(text) for name, text in texts.items()},
+        {name: [list(map(printable, row)) for row in table or [["", NOTHING[name]]]] for name, table in rows.items()},
+    )
+
+
+def headline(health: Health) -> str:
+    """The status in a sentence or a few, the worst first."""
+    away = [f"{each.name} is {each.state.value}" for each in health.providers if each.state is not ProviderState.UP]
+    said = []
+    if not health.taking:
+        said.append("No mail can be taken now.")
+    if len(away) == len(health.providers):
+        said.append("No provider is up: what was taken waits.")
+    elif away:
+        said.append(f"{', '.join(away)}; the other providers carry on.")
+    if health.alerts:
+        said.append("One alert is active." if len(health.alerts) == 1 else f"{len(health.alerts)} alerts are active.")
+    return " ".join(said) or "Mail is taken, and every provider is up."
+
+
+def _provider(provider: Provider, now: float) -> list[str]:
+    connections, success = provider.connections, provider.last_success_at
+    return [
+        provider.state.value,
+        provider.name,
+        provider.state.value,
+        f"{connections.active} busy, {connections.idle} idle, at most {connections.limit}",
+        "–" if success is None else f"{duration(max(now - success, 0.0))} ago",
+        provider.last_error or "–",
+    ]
+
+
+def html(shown: View) -> bytes:
+    """The page with `shown` set in it."""
+    texts = {name: escape(text) for name, text in shown.texts.items()}
+    rows = {name: "".join(_row(row, COLUMNS[name]) for row in table) for name, table in shown.rows.items()}
+    return _SHELL.substitute(texts, **rows).encode("utf-8", "backslashreplace")
+
+
+def _row(row: Sequence[str], columns: Sequence[str]) -> str:
+    state, *cells = map(escape, row)
+    if len(cells) == 1:
+        return f'<tr data-state="{state}"><td colspan="{len(columns)}">{cells[0]}</td></tr>'
+    made = (f'<td data-column="{column}">{cell}</td>' for column, cell in zip(columns, cells, strict=True))
+    return f'<tr data-state="{state}">{"".join(made)}</tr>'
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as a date and time of day.
+
+    >>> moment(1700000000.5)
+    '2023-11-14 22:13:20 UTC'
+    """
+    return strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(seconds))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that there are; below a minute with what matters of a second.
+
+    >>> duration(0.0123), duration(4.25), duration(59.9), duration(7260), duration(180000)
+    ('12 ms', '4.2 s', '60 s', '2 h 1 min', '2 d 2 h')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    rest, parts = int(seconds), list[str]()
+    for length, unit in _UNITS:
+        count, rest = divmod(rest, length)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def size(octets: int) -> str:
+    """Octets in the largest unit that leaves at least one.
+
+    >>> size(1023), size(1536), size(5 * 2**30)
+    ('1023 B', '1.5 KiB', '5.0 GiB')
+    """
+    if octets < 1024:
+        return f"{octets} B"
+    amount, units = octets / 1024, iter(("KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while amount >= 1024 and (larger := next(units, None)):
+        amount, unit = amount / 1024, larger
+    return f"{amount:.1f} {unit}"

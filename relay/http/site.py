@@ -1,0 +1,145 @@
+"""Site: the answers over HTTP/1.0 and 1.1, by Twisted's own parser.
+
+Failure: a header that is not whole within HEADER seconds or is larger than 16 KiB ends its connection; an unexpected
+error of ours is logged and answered 500. Nothing that a client sends is kept.
+"""
+
+# mypy: allow-untyped-calls
+# (Twisted's parser has no types.)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from relay.http.answers import Answer, Answers, Ask
+from relay.http.figures import Source
+from relay.metrics import Metrics
+
+HEADER = 30
+"""Seconds in which the header of a request must be whole."""
+
+IDLE = 75
+"""Seconds that a connection may wait for its next request: longer than a scrape a minute."""
+
+CONNECTIONS = 200
+"""At once; further ones are closed as they come."""
+
+BODY = 64 * 1024
+"""Octets of a body that are read, and thrown away, before the answer; a longer one is not waited for."""
+
+
+def make_site(source: Source, metrics: Metrics, *, clock: IReactorTime, now: Callable[[], float]) -> Site:
+    """The factory for `[http]`'s listeners. `now` gives seconds since the epoch, by the wall's clock."""
+    return Site(Answers(source, metrics.registry, now), clock, now)
+
+
+class _Request(http.Request):
+    """One request: asks for its answer and writes it."""
+
+    _log = Logger()
+
+    def gotLength(self, length: int | None) -> None:
+        """Called behind the header; a body would be thrown away."""
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Called for each piece of a body, which is thrown away."""
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Called once the request is whole."""
+        self.method, self.uri, self.clientproto = command, path, version
+        site: Site = self.channel.factory
+        answer = self._answered(site.answers)
+        self.setResponseCode(answer.code)
+        self.responseHeaders.setRawHeaders(b"Date", [http.datetimeToString(site.now())])
+        for name, value in answer.fields.items():
+            self.responseHeaders.setRawHeaders(name, [value])
+        self.write(answer.body)
+        self.finish()
+
+    def _answered(self, answers: Answers) -> Answer:
+        try:
+            return answers(self._ask())
+        except Exception:  # whatever it is, it is no reason to leave a reader without a word
+            self._log.failure("a page could not be made", Failure())
+            return Answer(500, b"This page could not be made; the log says why.\n")
+
+    def _ask(self) -> Ask:
+        fields = self.requestHeaders
+        return Ask(
+            self.getClientAddress(),
+            self.clientproto,
+            self.method,
+            self.uri,
+            fields.getRawHeaders(b"Host", []),
+            b",".join(fields.getRawHeaders(b"Accept", [])).decode("latin-1"),
+        )
+
+
+class _Channel(http.HTTPChannel):
+    """One connection."""
+
+    factory: Site
+    requestFactory = _Request
+    timeOut = HEADER
+    _begun = False  # a header is on its way
+
+    def callLater(self, period: float, func: Callable[[], object]) -> IDelayedCall:
+        """Timers by the clock that was passed in."""
+        return self.factory.clock.callLater(period, func)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Each octet of Twisted's would begin the wait anew; here the first of a header does."""
+        if not self._begun:
+            self._begun = True
+            self.setTimeout(HEADER)
+        LineReceiver.dataReceived(self, data)
+
+    def allHeadersReceived(self) -> None:
+        """A body that is long, or that does not say how long, is not waited for: the answer ends the connection."""
+        super().allHeadersReceived()
+        if self.length is None or self.length > BODY:
+            self.length, self.persistent = 0, False
+            self.requests[-1].responseHeaders.setRawHeaders(b"Connection", [b"close"])
+
+    def requestDone(self, request: http.Request) -> None:
+        """The answer has been written."""
+        self._begun = False
+        super().requestDone(request)
+        if not self._begun:
+            self.setTimeout(IDLE)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection has ended."""
+        super().connectionLost(reason)
+        self.factory.connections -= 1
+
+
+class Site(ServerFactory["_Channel"]):
+    """The factory of connections."""
+
+    noisy = False
+
+    def __init__(self, answers: Answers, clock: IReactorTime, now: Callable[[], float]) -> None:
+        self.answers = answers
+        self.now = now
+        self.connections = 0
+        self.clock = clock
+
+    def buildProtocol(self, addr: IAddress | None) -> _Channel | None:
+        """None, which closes the connection, where there are too many."""
+        if self.connections >= CONNECTIONS:
+            return None
+        self.connections += 1
+        channel = _Channel()
+        channel.factory = self
+        return channel
+
+    def log(self, request: http.Request) -> None:
+        """Twisted tells of each request; they are not logged, health checks would drown the rest."""
