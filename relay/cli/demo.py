@@ -20,7 +20,6 @@ import click
 import relay
 from relay.config import ConfigErrors, load
 from relay.sandbox import Maildir, open_sandbox
-from relay.service import make_service
 
 _IPV4, _IPV6 = "127.0.0.1", "::1"
 _COLON = r"\:"  # as one stands in the string of a Twisted endpoint
@@ -35,6 +34,8 @@ _port = click.IntRange(1, 65535)
 def demo(smtp_port: int, http_port: int, directory: Path | None) -> None:
     """Run a relay, a provider that keeps what it gets in a Maildir, and the status page, on loopback."""
     from twisted.internet import reactor
+
+    from relay.service import make_service  # half a second that the other commands need not wait
 
     folder = (directory or state_folder(os.environ)).absolute()
     listen = [f"tcp:{smtp_port}:interface={_IPV4}"]

@@ -88,6 +88,7 @@ def test_the_files_that_are_no_python(bin_folder: Path) -> None:
     ours = Path(CHECKOUT / "relay")
     wanted = {path.relative_to(ours) for suffix in ("sql", "html", "css", "js") for path in ours.rglob(f"*.{suffix}")}
 
+    assert wanted
     assert {path for path in wanted if not (package / path).is_file()} == set()
 
 
