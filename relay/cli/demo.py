@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shlex
+import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ def demo(smtp_port: int, http_port: int, directory: Path | None) -> None:
         raise click.ClickException(str(errors)) from None
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored; Twisted replaces this one
     click.echo(_welcome(smtp_port, http_port, folder))
     reactor.run()
 
