@@ -7,7 +7,6 @@ remains. Callers: the connection, which also sends a body that is too large to b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import idna
@@ -210,31 +209,39 @@ class Transaction:
 
     def _compose(self, sender: str) -> list[str]:
         """MAIL and RCPT; settles recipients that cannot be named at this provider."""
-        batch, features = self.batch, self._features
-        lacking = _lacking(batch, features)
+        batch = self.batch
+        lacking = _lacking(batch, self._features)
         if lacking is not None:
             self._settle(CannotTake(lacking))
             return []
-        addresses: Sequence[str | None] = [recipient.address for recipient in batch.recipients]
-        international = not (sender.isascii() and "".join([r.address for r in batch.recipients]).isascii())
-        origin: str | None = sender
-        if international and not features.smtp_utf8:
-            international = False
-            origin = in_ascii(sender)
+        commands = [self._mail_command(sender, international=False)]
+        commands += [self._rcpt_command(to.address, to, international=False) for to in batch.recipients]
+        for command in commands:
+            if not (command.isascii() and command.isprintable()):
+                return self._compose_with_care(sender)
+        self._asked.extend(range(len(batch.recipients)))
+        return commands
+
+    def _compose_with_care(self, sender: str) -> list[str]:
+        """The same, where something is not ASCII, or should not be there."""
+        batch, with_smtp_utf8 = self.batch, self._features.smtp_utf8
+        addresses: list[str | None] = [recipient.address for recipient in batch.recipients]
+        international = with_smtp_utf8 and not (sender + "".join(map(str, addresses))).isascii()
+        if not with_smtp_utf8:
             addresses = [in_ascii(recipient.address) for recipient in batch.recipients]
+        origin = sender if with_smtp_utf8 else in_ascii(sender)
         if origin is None:
             self._settle(CannotTake(_NO_SMTP_UTF8))
             return []
-        mail = self._mail_command(origin, international)
-        if not _sound(mail):
+        commands = [self._mail_command(origin, international)]
+        if not _sound(commands[0]):
             self._settle(Rejected(_UNSOUND, final=True))
             return []
-        commands = [mail]
-        for number, address in enumerate(addresses):
+        for number, (address, recipient) in enumerate(zip(addresses, batch.recipients, strict=True)):
             if address is None:
                 self.outcomes[number] = CannotTake(_NO_SMTP_UTF8)
                 continue
-            command = self._rcpt_command(address, batch.recipients[number], international)
+            command = self._rcpt_command(address, recipient, international)
             if _sound(command):
                 self._asked.append(number)
                 commands.append(command)
@@ -415,4 +422,4 @@ def in_ascii(address: str) -> str | None:
 
 def _sound(command: str) -> bool:
     """Whether nothing in it could end the line."""
-    return command.isprintable() or _CONTROL.search(command) is None
+    return _CONTROL.search(command) is None

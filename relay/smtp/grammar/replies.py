@@ -19,7 +19,8 @@ KEPT = 2048
 LARGEST = 64 * 1024
 """A reply of more octets is none: without a bound a server could fill the memory, or talk for ever."""
 
-_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_TOO_LARGE = f"a reply of more than {LARGEST} octets"
+_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*?))?\r?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.(?:0|[1-9][0-9]{0,2})\.(?:0|[1-9][0-9]{0,2}))(?: +|$)", re.ASCII)
 _SHOWN = 80
 
@@ -47,7 +48,9 @@ class Replies:
         *ended, rest = octets.split(b"\n")
         replies: list[Reply] = []
         for line in ended:
-            reply = self._line_ended(line)
+            # Nearly always a line is a reply, and a piece holds it whole.
+            whole = not self._size and len(line) <= KEPT and line[3:4] != b"-"
+            reply = single(line) or self._break(_strange(line)) if whole else self._line_ended(line)
             if reply is not None:
                 replies.append(reply)
                 if self._broken:
@@ -56,19 +59,15 @@ class Replies:
             self._size += len(rest)
             self._partial += rest[: KEPT - len(self._partial)]
             if self._size > LARGEST:
-                replies.append(self._break(f"a reply of more than {LARGEST} octets"))
+                replies.append(self._break(_TOO_LARGE))
         return replies
 
     def _line_ended(self, line: bytes) -> Reply | None:
         """The reply that `line`, the last piece of a line without its LF, ends; None if more of it is to come."""
-        if not self._size and len(line) <= KEPT and line[3:4] != b"-":
-            # Nearly always a line is a reply, and a piece holds it whole.
-            line = line.removesuffix(b"\r")
-            return single(line) or self._break(_strange(line))
         self._size += len(line) + 1
         if self._size > LARGEST:
-            return self._break(f"a reply of more than {LARGEST} octets")
-        whole = bytes(self._partial + line[: KEPT - len(self._partial)]).removesuffix(b"\r")
+            return self._break(_TOO_LARGE)
+        whole = bytes(self._partial + line[: KEPT - len(self._partial)])
         self._partial.clear()
         match = _LINE.fullmatch(whole)
         if match is None:
@@ -103,7 +102,7 @@ class Replies:
 
 @lru_cache(maxsize=256)  # most of what a provider says it says to every mail
 def single(line: bytes) -> Reply | None:
-    """The reply that consists of `line`, without its line end; None if that is none.
+    """The reply that consists of `line`, without its LF; None if that is none.
 
     >>> single(b"550 5.1.1 No such user")
     Reply(code=550, enhanced='5.1.1', lines=('No such user',))
@@ -124,5 +123,6 @@ def _words(octets: bytes) -> tuple[str, str]:
 
 def _strange(line: bytes) -> str:
     """What is said of a line that is no reply."""
+    line = line.removesuffix(b"\r")
     shown = printable(line[:_SHOWN].decode("utf-8", "backslashreplace"))
     return f"a line that is no SMTP reply: {shown}{'…' if len(line) > _SHOWN else ''}"

@@ -319,22 +319,22 @@ class Connection(Opening):
     def _watch(self) -> None:
         """Begin to wait for what the oldest transaction needs next."""
         job = self._running[0]
-        if job.stage is Stage.BODY and job.end is not None:
-            if self._has_left(job):
+        if job.stage is Stage.BODY:
+            self._left = left = self._outflow.left
+            if job.end is not None and left >= job.end:
                 job.stage = Stage.DOT
-            else:
+            elif job.end is not None:
                 emptied = self._outflow.emptied()
                 if emptied is not None:
                     emptied.addCallback(self._emptied, job)
-        self._left = self._outflow.left
         now = self._since = self.clock.seconds()
         patience = self._patience(job)
-        self._deadline = now + patience
+        self._deadline = deadline = now + patience
         if self._timer is None:
             self._look_in(min(patience, _LOOKS_EVERY), now)
-        elif self._timer_at > self._deadline:
+        elif self._timer_at > deadline:
             self._timer.reset(patience)
-            self._timer_at = self._deadline
+            self._timer_at = deadline
 
     def _emptied(self, _: None, job: _Passage) -> None:
         if self._running and self._running[0] is job and job.stage is Stage.BODY:

@@ -117,6 +117,9 @@ class Opening(ESMTPSender):
     def dataReceived(self, data: bytes) -> None:
         """Take what the provider says."""
         replies = self._replies.receive(data)
+        if self._is_open:
+            self.carry(replies)
+            return
         while replies and not self._is_open:
             self._reply = replies.pop(0)
             self._more = bool(replies) or self._replies.midway
