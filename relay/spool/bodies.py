@@ -142,7 +142,8 @@ class WritingBody:
         if self._error is not None or self._abandoned:
             self._waiting.clear()
             self._go_on()
-            await self._background.call(self._drop)
+            with suppress(SpoolFailing):  # closed: the next start removes it
+                await self._background.call(self._drop)
         self._working = False
         self._answer()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -27,8 +28,9 @@ class Pump:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Call what is asked for until `condition` holds."""
+        deadline = time.monotonic() + PATIENCE
         while not condition():
-            self._calls.get(timeout=PATIENCE)()
+            self._calls.get(timeout=max(deadline - time.monotonic(), 0.0))()
 
     def wait(self, deferred: Deferred[T]) -> T:
         """What `deferred` fires with; raises what it fails with."""

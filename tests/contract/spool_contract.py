@@ -198,9 +198,12 @@ class SpoolContract:
         bench.open()
         submissions = [bench.mail(body=b"%d\r\n" % number) for number in range(700)]
         order: list[int] = []
+
+        def durable(_: None, key: int) -> None:
+            order.append(key)
+
         asked = [
-            bench.spool.submit(submission).addCallback(lambda _, key=submission.envelope.key: order.append(key))
-            for submission in submissions
+            bench.spool.submit(submission).addCallback(durable, submission.envelope.key) for submission in submissions
         ]
         bench.pump.wait(gatherResults(asked))
 

@@ -15,6 +15,9 @@ from relay.spool.spool import Damaged, SpoolError, SpoolFailing, SpoolFull
 SCHEMA = 1
 """The newest schema's number, `PRAGMA user_version` of a database that has it."""
 
+PAGE = 4096
+"""Octets in a page: a mail of 4 KiB is one of them and an eighth of another."""
+
 CHECKPOINT = 4000
 """Pages in the WAL (16 MiB) after which a commit copies them into the database."""
 
@@ -36,9 +39,10 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 def trouble(error: sqlite3.Error, what: str) -> SpoolFailing:
     """The error that says `what` could not be done, and why."""
-    if code(error) == sqlite3.SQLITE_FULL:
-        return SpoolFull(f"{what}: {error}")
-    return SpoolFailing(f"{what}: {error}")
+    text = f"{what}: {error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
+    if is_damage(error):
+        return SpoolFailing(f"{text}; the next start repairs what it can")
+    return SpoolFull(text) if code(error) == sqlite3.SQLITE_FULL else SpoolFailing(text)
 
 
 def for_writing(path: Path) -> sqlite3.Connection:
@@ -51,7 +55,9 @@ def for_writing(path: Path) -> sqlite3.Connection:
         path.chmod(0o600)
     connection = _connect(str(path))
     try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded while there is no table yet
+        if not path.stat().st_size:
+            connection.execute(f"PRAGMA page_size = {PAGE}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from relay.spool.bodies import leftovers, sync_folder
 from relay.spool.spool import Damaged, Tally
 from relay.spool.sqlite import reading
-from relay.spool.sqlite.database import for_reading, for_writing, is_damage
+from relay.spool.sqlite.database import PAGE, code, for_reading, for_writing, is_damage
 from relay.spool.sqlite.folder import BODIES, DATABASE
 from relay.spool.sqlite.salvage import salvage
 
@@ -52,7 +52,7 @@ def opened(directory: Path) -> Opened:
         except Damaged as error:
             trouble = str(error)
         except sqlite3.DatabaseError as error:
-            if not is_damage(error):
+            if not is_damage(error) and code(error) != sqlite3.SQLITE_ERROR:  # that one: a table is missing
                 raise
             trouble = str(error)
     return _open(directory, (*said, _set_aside(directory, trouble)))
@@ -77,11 +77,12 @@ def _open(directory: Path, damage: tuple[str, ...]) -> Opened:
     writing = for_writing(path)
     try:
         if path.stat().st_size <= SMALL:
-            (found,) = writing.execute("PRAGMA quick_check(1)").fetchone()
+            (found,) = writing.execute("PRAGMA integrity_check(1)").fetchone()
             if found != "ok":
                 raise Damaged(found)
         connection = for_reading(path)
         try:
+            reading.check_tables(connection)
             left, large = leftovers(directory / BODIES, partial(reading.known_bodies, connection))
             opened = Opened(writing, connection, reading.tally(connection), reading.last_key(connection), large, damage)
         except BaseException:
@@ -98,17 +99,19 @@ def _open(directory: Path, damage: tuple[str, ...]) -> Opened:
 def _set_aside(directory: Path, trouble: str) -> str:
     """Steps 1 to 4; says what was done."""
     path = directory / DATABASE
-    part, new = (path.with_name(f"{DATABASE}.{suffix}") for suffix in ("part", "new"))
-    _remove(part, part.with_name(f"{part.name}-wal"), part.with_name(f"{part.name}-shm"))
-    place = _next_place(directory / "damaged")
+    part, new = path.with_name(f"{DATABASE}.part"), path.with_name(f"{DATABASE}.new")
+    _remove_scratch(directory)
+    place = _place(directory / "damaged")
     fresh = for_writing(part)
     try:
-        saved, held = salvage(path, fresh)
+        fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        saved, held = salvage(path, fresh, part.read_bytes()[:PAGE])
         known = partial(reading.known_bodies, fresh)
         bodies = [body for body in leftovers(directory / BODIES, known)[0] if not body.suffix]
     finally:
         fresh.close()
     part.rename(new)
+    _remove_scratch(directory)
     sync_folder(directory)
     for body in bodies:
         body.rename(place / BODIES / body.name)
@@ -129,7 +132,7 @@ def _finish_setting_aside(directory: Path) -> tuple[str, ...]:
     if (directory / DATABASE).exists():
         new.unlink()  # step 3 was not begun: all begins again
         return ()
-    place = max((directory / "damaged").iterdir(), key=lambda path: path.stat().st_mtime)
+    place = _place(directory / "damaged", begun=True)
     _move_database(directory, place)
     return (f"{directory / DATABASE} was damaged and was moved to {place}",)
 
@@ -144,10 +147,12 @@ def _move_database(directory: Path, place: Path) -> None:
     sync_folder(directory)
 
 
-def _next_place(damaged: Path) -> Path:
+def _place(damaged: Path, begun: bool = False) -> Path:
+    """The folder for what is set aside now: the first without a database; the last with one, if that was `begun`."""
     number = 1
-    while (place := damaged / str(number)).exists():
+    while any((damaged / str(number)).glob(f"{DATABASE}*")):
         number += 1
+    place = damaged / str(max(number - begun, 1))
     for folder in (damaged, place, place / BODIES):
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
@@ -155,6 +160,7 @@ def _next_place(damaged: Path) -> Path:
     return place
 
 
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+def _remove_scratch(directory: Path) -> None:
+    for kind in ("part", "copy"):
+        for suffix in ("", "-wal", "-shm"):
+            (directory / f"{DATABASE}.{kind}{suffix}").unlink(missing_ok=True)

@@ -17,6 +17,13 @@ OCTETS = 8 * 1024 * 1024
 _KEYS = 64
 
 
+def check_tables(connection: sqlite3.Connection) -> None:
+    """Raises sqlite3.Error where the schema does not hold what is read and written."""
+    connection.execute(f"EXPLAIN SELECT {MAIL} FROM mail")
+    connection.execute(f"EXPLAIN SELECT {RECIPIENT} FROM recipient")
+    connection.execute("EXPLAIN SELECT beat FROM pulse")
+
+
 def tally(connection: sqlite3.Connection) -> Tally:
     """How many mails wait: one walk through the recipients' tree."""
     counted = dict(

@@ -6,8 +6,10 @@ damaged file itself is not changed.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from relay.spool.spool import LARGE
@@ -19,25 +21,43 @@ _AT_ONCE = 64
 _FURTHEST = (1 << 63) - 1
 
 
-def salvage(path: Path, fresh: sqlite3.Connection) -> tuple[int, int]:
-    """Copy into `fresh` what can be read in the database at `path`: how many mails are sound, how many are held."""
-    if not path.is_file():
-        return 0, 0
+def salvage(path: Path, fresh: sqlite3.Connection, first_page: bytes) -> tuple[int, int]:
+    """Copy into `fresh` what can be read in the database at `path`: how many mails are sound, how many are held.
+
+    first_page  of a database with the same schema, to read by where the damaged one's own is lost
+    """
     sound = held = 0
-    try:
-        source = for_salvage(path)
-    except sqlite3.Error:
-        return 0, 0
-    try:
+    for source in _sources(path, first_page):
+        try:
+            reading.check_tables(source)
+        except sqlite3.Error:
+            continue
         keys = sorted({key for statement in _KEYS for key in _readable(source, statement)})
         for start in range(0, len(keys), _AT_ONCE):
             found = reading.mails(source, keys[start : start + _AT_ONCE], _AT_ONCE * LARGE)
             _copy(found, fresh)
             held += sum(bool(each.damage) for each in found)
             sound += sum(not each.damage for each in found)
-    finally:
-        source.close()
+        if keys:
+            break
     return sound, held
+
+
+def _sources(path: Path, first_page: bytes) -> Iterator[sqlite3.Connection]:
+    """The database as it is; then a copy of it with another first page, where tables and free pages are listed."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with closing(for_salvage(path)) as source:
+        yield source
+    copy = path.with_name(f"{path.name}.copy")
+    shutil.copyfile(path, copy)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+    pages = copy.stat().st_size // len(first_page)
+    with copy.open("r+b") as file:
+        file.write(first_page[:28] + pages.to_bytes(4, "big") + bytes(8) + first_page[40:])
+    with closing(for_salvage(copy)) as source:
+        yield source
 
 
 _KEYS = (

@@ -22,10 +22,10 @@ from relay.spool.background import Background, FromThreads
 from relay.spool.bodies import Bodies, WritingBody
 from relay.spool.spool import Body, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
 from relay.spool.sqlite import reading
-from relay.spool.sqlite.database import trouble
+from relay.spool.sqlite.database import is_damage, trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
 from relay.spool.sqlite.health import IDLE, Pulse, look
-from relay.spool.sqlite.opening import Opened, opened
+from relay.spool.sqlite.opening import SUSPECT, Opened, opened
 from relay.spool.sqlite.rows import Found, mail_row, recipient_rows, standing_row
 from relay.spool.sqlite.writer import Write, Writer
 
@@ -106,7 +106,7 @@ class SqliteSpool:
         self._bodies = Bodies(directory / BODIES, self._files, random_bits)
         self._reserve = Reserve(directory / "reserve", min(min_free // 2, _RESERVE))
         self._reserve.keep()
-        self._writer = Writer(found.writing, reactor, now, self._reserve, self._group_written)
+        self._writer = Writer(found.writing, reactor, now, self._reserve, self._group_written, self._suspect)
         self._writer.large = found.large > 0
         self.health = look(directory, True, now())
         self._idle = 0
@@ -190,12 +190,14 @@ class SqliteSpool:
 
     async def _sound(self, keys: Callable[..., list[int]], position: float, limit: int) -> list[Mail]:
         """Mails that can be delivered. What is damaged is HELD first, and then others are in its place."""
+        held: set[int] = set()  # where the table itself is damaged, some may be found again all the same
         while True:
             found = await self._ask(_with_bodies, keys, position, limit)
-            damaged = [each for each in found if each.hold]
+            damaged = [each for each in found if each.hold and each.mail.envelope.key not in held]
             if not damaged:
                 return [each.mail for each in found if not each.damage]
             for each in damaged:
+                held.add(each.mail.envelope.key)
                 await self._hold(each)
 
     async def _page(self, after: int, limit: int) -> list[Mail]:
@@ -217,9 +219,10 @@ class SqliteSpool:
         return [each.mail for each in found]
 
     async def _hold(self, found: Found) -> None:
-        reply = f"quarantine: {found.damage}"
-        await self._writer.put(Write((found.mail.envelope.key, reply)))
-        self.quarantined(found.mail, found.was)
+        write = Write((found.mail.envelope.key, f"quarantine: {found.damage}"))
+        await self._writer.put(write)
+        if write.changed:
+            self.quarantined(found.mail, found.was)
 
     async def _body(self, mail: Mail) -> Body:
         if mail.body is not None:
@@ -243,6 +246,8 @@ class SqliteSpool:
                 finally:
                     connection.execute("COMMIT")
             except sqlite3.Error as error:
+                if is_damage(error):
+                    self._suspect()
                 raise trouble(error, "the spool cannot be read") from error
 
         return self._reader.call(asked)
@@ -252,6 +257,11 @@ class SqliteSpool:
         self.committed(writes, seconds)
         if bodies:
             self._bodies.remove(bodies)
+
+    def _suspect(self) -> None:
+        """Have the next start look closer. In any thread."""
+        with suppress(OSError):
+            (self._directory / SUSPECT).touch(0o600)
 
     def _look(self) -> None:
         """In the thread that looks at the disk: how it is, and where nothing was written lately, whether it can be."""

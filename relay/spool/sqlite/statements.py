@@ -77,10 +77,13 @@ def update(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         connection.execute(_UPDATE[len(portion)], tuple(chain.from_iterable(portion)))
 
 
-def hold(connection: sqlite3.Connection, key: int, reply: str) -> None:
-    """HELD for every recipient of a mail that is not settled; one without an address if there is none."""
-    connection.execute(_HOLD, (key, reply))
-    connection.execute(_HOLD_WITHOUT_RECIPIENT, (key, reply))
+def hold(connection: sqlite3.Connection, key: int, reply: str) -> bool:
+    """HELD for every recipient of a mail that is not settled; one without an address if there is none.
+
+    Whether that changed anything.
+    """
+    changed = connection.execute(_HOLD, (key, reply)).rowcount
+    return changed + connection.execute(_HOLD_WITHOUT_RECIPIENT, (key, reply)).rowcount > 0
 
 
 def large(connection: sqlite3.Connection, keys: Sequence[int]) -> list[str]:

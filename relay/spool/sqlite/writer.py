@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from relay.spool.background import FromThreads
 from relay.spool.spool import SpoolFailing, SpoolFull
 from relay.spool.sqlite import reading, statements
-from relay.spool.sqlite.database import code, trouble
+from relay.spool.sqlite.database import code, is_damage, trouble
 from relay.spool.sqlite.folder import Reserve
 from relay.spool.sqlite.rows import Row
 
@@ -31,6 +31,10 @@ GROUP = 256
 OCTETS = 8 * 1024 * 1024
 """Octets of bodies in one commit, after which no further mail joins it."""
 
+SLACK = 4096
+"""Free pages in the file (16 MiB) that are left there for the next mails; more are given back to the volume."""
+
+_STEP = 256
 _BLAMELESS = (0, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE)
 """Codes of errors that are one write's own, not the disk's. 0: the module refused the value."""
 
@@ -41,7 +45,7 @@ class Write:
     With nothing in it, it only finds out whether the disk takes a commit.
     """
 
-    __slots__ = ("done", "error", "gone", "held", "mails", "octets", "recipients", "standings")
+    __slots__ = ("changed", "done", "error", "gone", "held", "mails", "octets", "recipients", "standings")
 
     def __init__(self, held: tuple[int, str] | None = None) -> None:
         self.mails: list[Row] = []
@@ -50,6 +54,7 @@ class Write:
         self.gone = 0
         self.held = held
         self.octets = 0
+        self.changed = False
         self.done: Deferred[None] = Deferred()
         self.error: SpoolFailing | None = None
 
@@ -62,10 +67,11 @@ class Write:
 class Writer:
     """The thread and its connection.
 
-    on_group  called in the reactor's thread after each group: how many writes, seconds, bodies to be removed
-    writable  whether the last commit worked; `looked_at`: when that was
-    oldest    key and received_at of the oldest mail that is READY or DEFERRED
-    large     whether there are large bodies at all
+    on_group   called in the reactor's thread after each group: how many writes, seconds, bodies to be removed
+    on_damage  called in the writing thread when the database turns out to be damaged
+    writable   whether the last commit worked; `looked_at`: when that was
+    oldest     key and received_at of the oldest mail that is READY or DEFERRED
+    large      whether there are large bodies at all
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Writer:
         now: Callable[[], float],
         reserve: Reserve,
         on_group: Callable[[int, float, list[str]], None],
+        on_damage: Callable[[], None],
     ) -> None:
         self.writable = True
         self.looked_at = now()
@@ -84,10 +91,12 @@ class Writer:
         self._reactor = reactor
         self._now = now
         self._on_group = on_group
+        self._on_damage = on_damage
         self._reserve = reserve
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="spool-writer", daemon=True)
         self._closed = False
+        self._slack = False
 
     def start(self) -> None:
         """Begin to write."""
@@ -124,7 +133,7 @@ class Writer:
         """What waits, at least one; and whether more may come."""
         group: list[Write] = []
         octets = 0
-        write = self._queue.get()
+        write = self._next()
         try:
             while write is not None:
                 group.append(write)
@@ -135,6 +144,29 @@ class Writer:
         except Empty:
             return group, True
         return group, False
+
+    def _next(self) -> Write | None:
+        """The next that is asked for. While nothing is, the file is made smaller, in steps that nobody notices."""
+        while self._slack:
+            try:
+                return self._queue.get_nowait()
+            except Empty:
+                self._shrink(_STEP)
+        return self._queue.get()
+
+    def _shrink(self, pages: int) -> None:
+        """Give up to `pages` free pages back, and see whether there are more than need be."""
+        execute = self._connection.execute
+        try:
+            if pages:
+                # A script, since this statement is to be stepped once for each page and has no rows to fetch.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+            (free,) = execute("PRAGMA freelist_count").fetchone()
+            if pages and free <= SLACK:
+                execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # only this makes the file shorter
+            self._slack = free > SLACK
+        except sqlite3.Error:
+            self._slack = False
 
     def _tell(self, group: list[Write], seconds: float, bodies: list[str]) -> None:
         self._on_group(len(group), seconds, bodies)
@@ -169,6 +201,8 @@ class Writer:
     def _failed(self, group: list[Write], error: sqlite3.Error) -> list[str]:
         """The disk did not take it. Where it is full, outcomes get what was set aside for them."""
         self.writable = False
+        if is_damage(error):
+            self._on_damage()
         failing = trouble(error, "the spool could not be written")
         outcomes = []
         if isinstance(failing, SpoolFull) and self._reserve.release():
@@ -205,13 +239,16 @@ class Writer:
         statements.update(connection, [row for write in group for row in write.standings])
         for write in group:
             if write.held is not None:
-                statements.hold(connection, *write.held)
+                write.changed = statements.hold(connection, *write.held)
         gone = [write.gone for write in group if write.gone]
         bodies = statements.large(connection, gone) if self.large else []
         statements.delete(connection, gone)
-        if connection.total_changes == changes:
+        idle = connection.total_changes == changes
+        if idle:
             connection.execute(statements.BEAT)
         connection.execute("COMMIT")
+        if idle:
+            self._shrink(0)
         return bodies
 
     def _follow_oldest(self, group: list[Write]) -> None:
