@@ -68,13 +68,13 @@ class Bdat:
     last: bool
 
 
-def is_foreign(octets: bytes, start: int = 0) -> bool:
-    r"""Whether what stands at `start`, a line or the beginning of one, is not SMTP at all.
+def is_foreign(octets: bytes, start: int = 0, end: int = LINE_LIMIT) -> bool:
+    r"""Whether what stands from `start` on, a line or the beginning of one, is not SMTP at all.
 
     >>> is_foreign(b"GET / HTTP/1.1\r\n"), is_foreign(b"Host:"), is_foreign(b"\x16\x03\x01"), is_foreign(b"GETX")
     (True, True, True, False)
     """
-    return _FOREIGN.match(octets, start) is not None
+    return _FOREIGN.match(octets, start, end) is not None
 
 
 def verb(line: bytes) -> bytes:

@@ -243,7 +243,7 @@ class Wire(ESMTP):
         if end > start and octets[end - 1] == _CR:
             self._at = end + 1
             return octets[start : end - 1]
-        if is_foreign(octets, start):
+        if is_foreign(octets, start, start + LINE_LIMIT):
             self.turn_away(said.FOREIGN)
         elif end >= 0:
             self.turn_away(said.LINE_FEED)
