@@ -7,9 +7,11 @@ remains. Callers: the connection, which also sends a body that is too large to b
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import idna
+from twisted.internet.defer import Deferred
 
 from relay.envelope import Recipient
 from relay.outcome import CannotTake, Outcome, ProviderFault, Rejected, Retired, Stage, Uncertain, classify
@@ -49,6 +51,8 @@ class Batch:
     size       octets of head and body
     eight_bit  whether any of them is above 127
     ret, envid the DSN parameters of MAIL as they were received, or ""
+    before     called when the provider is ready for the content, which leaves once that has fired: where it is to be
+               written down first that the mail is under way
     """
 
     sender: str
@@ -59,6 +63,7 @@ class Batch:
     eight_bit: bool = False
     ret: str = ""
     envid: str = ""
+    before: Callable[[], Deferred[None]] | None = None
 
     @property
     def in_one_piece(self) -> bool:
@@ -77,7 +82,7 @@ class Result:
 
     outcomes  one for each recipient, in their order
     usable    whether the connection carries another transaction; else it closes by itself
-    trouble   why the body could not be read, if that was it; what was not settled by then is Retired
+    trouble   why the body could not be read (or `before` failed), if that was it; what had no outcome is Retired
     """
 
     outcomes: tuple[Outcome, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ from relay.outcome import (
 from relay.reply import Reply
 from relay.spool.spool import Body
 from relay.upstream.sender import Batch, Connection, Fault, Features, Result, connect
-from relay.upstream.sender.connection import PIECE
+from relay.upstream.sender.content import PIECE
 from relay.upstream.sender.ehlo import offer
 from relay.upstream.sender.login import order
 
@@ -1020,6 +1021,58 @@ def test_a_body_of_another_size(ehlo: bytes, size: int) -> None:
     assert isinstance(result_of(done).trouble, ValueError)
 
 
+# Mail that is written down as under way before it leaves
+
+
+@pytest.mark.parametrize("ehlo", [PIPELINING, CHUNKING])
+@pytest.mark.parametrize("body", [BODY, LINES])
+def test_it_waits_for_our_word(ehlo: bytes, body: bytes) -> None:
+    """The content leaves when `before` has fired, however long that takes, and not a second earlier."""
+    peer = Peer(ehlo)
+    asked: list[Deferred[None]] = []
+
+    def before() -> Deferred[None]:
+        asked.append(Deferred())
+        return asked[-1]
+
+    done = peer.connection.deliver(replace(batch(body=body), before=before))
+    assert asked == []
+    peer.hears()
+    peer.says(b"250 Ok\r\n250 Ok\r\n", *([] if ehlo is CHUNKING else [b"354 Go\r\n"]))
+    peer.clock.pump([20] * 50)
+    assert len(asked) == 1
+    assert peer.hears() == b""
+    asked[0].callback(None)
+    assert b"Subject" in peer.hears() or body is LINES
+    assert not done.called
+    peer.says(b"250 Queued\r\n")
+    assert kinds(done) == [Delivered]
+
+
+@pytest.mark.parametrize(
+    ("happens", "kind"),
+    [
+        (lambda peer, asked: asked.errback(OSError("disk full")), Retired),
+        (lambda peer, asked: peer.says(b"451 4.4.2 Too slow\r\n"), Postponed),
+        (lambda peer, asked: peer.leaves(), ProviderFault),
+    ],
+)
+def test_our_word_does_not_come(happens: Callable[[Peer, Deferred[None]], None], kind: type[Outcome]) -> None:
+    """It failed, the provider lost patience, or the connection was lost: nothing of the mail has left."""
+    peer = Peer()
+    asked: Deferred[None] = Deferred()
+    done = peer.connection.deliver(replace(batch(), before=lambda: asked))
+    peer.hears()
+    peer.says(b"250 Ok\r\n250 Ok\r\n354 Go\r\n")
+    happens(peer, asked)
+    assert kinds(done) == [kind]
+    assert not result_of(done).usable
+    assert (result_of(done).trouble is not None) == (kind is Retired)
+    if not asked.called:
+        asked.callback(None)
+    assert peer.hears() == b""
+
+
 # Several transactions at once
 
 DEEP = evolve(PROVIDER, pipeline_depth=3)
@@ -1120,6 +1173,15 @@ def test_a_large_one_is_not_sent_ahead() -> None:
     assert heard.count(b"MAIL") == 1
     peer.says(OK, OK * 4)
     assert [kinds(result) for result in results] == [[Delivered]] * 3
+
+
+def test_one_that_waits_for_our_word_is_not_sent_ahead() -> None:
+    """For it the content has a time of its own."""
+    peer, results = deep(1)
+    results.append(peer.connection.deliver(replace(batch(), before=lambda: succeed(None))))
+    assert b"MAIL" not in peer.hears()
+    peer.says(OK, OK * 2, OK)
+    assert [kinds(result) for result in results] == [[Delivered]] * 2
 
 
 def test_each_of_several_has_its_own_time() -> None:

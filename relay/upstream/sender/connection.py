@@ -13,29 +13,23 @@ from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from relay.config.values import Provider
 from relay.outcome import Outcome, Retired, Stage
 from relay.reply import Reply, no_reply
-from relay.smtp.data.send import DotStuffer
-from relay.spool.spool import BodyReader
+from relay.upstream.sender.content import Content
+from relay.upstream.sender.deadline import Deadline
 from relay.upstream.sender.opening import AWAITED, Opening
 from relay.upstream.sender.tls import Trust
 from relay.upstream.transaction import Batch, Result, Transaction
-
-PIECE = 128 * 1024
-"""Octets of a large body that are read and written at once."""
 
 _PATIENCE = {Stage.MAIL: 300.0, Stage.RCPT: 300.0, Stage.DATA: 120.0, Stage.BODY: 180.0}
 """Seconds (RFC 5321, 4.5.3.2). The one for the end of the mail is configured."""
 
 _RESET = 20.0
-_LOOKS_EVERY = 20.0
-"""The timer is not moved with each deadline: it goes off so often, and looks at the one there is."""
-
 
 _NEVER = sys.maxsize
 
@@ -44,15 +38,15 @@ class _Passage(Transaction):
     """A transaction on this connection.
 
     end      octets of ours, counted from the first, after which its content has left; None until that is written
-    reads    whether a piece of its body is being read, which is no wait for the provider
+    ours     whether it waits for us and not for the provider: for our disk
     trouble  why that failed
     """
 
-    __slots__ = ("done", "end", "reads", "trouble")
+    __slots__ = ("done", "end", "ours", "trouble")
 
     done: Deferred[Result]
     end: int | None
-    reads: bool
+    ours: bool
     trouble: Exception | None
 
 
@@ -83,10 +77,7 @@ class Connection(Opening):
         self._is_over = False
         self._quitting = False
         self._gone: list[Deferred[None]] = []
-        self._deadline = 0.0
-        self._since = 0.0
-        self._timer: IDelayedCall | None = None
-        self._timer_at = 0.0
+        self._deadline = Deadline(clock, self._passed)
         self._left = 0
 
     @property
@@ -104,7 +95,7 @@ class Connection(Opening):
     def waiting_since(self) -> float | None:
         """See the class."""
         running = self._running
-        return self._since if running and running[0].stage is not Stage.BODY else None
+        return self._deadline.since if running and running[0].stage is not Stage.BODY else None
 
     def deliver(self, batch: Batch) -> Deferred[Result]:
         """Carry one transaction; fires with its Result and never fails."""
@@ -155,6 +146,8 @@ class Connection(Opening):
             self._release()
         if self._running:
             self._watch()
+        else:
+            self._deadline.clear()
         self._settle()
 
     def read_all(self) -> None:
@@ -168,11 +161,16 @@ class Connection(Opening):
         """It is gone."""
         super().connectionLost(reason)
         if self._is_open:
-            awaited = f" while waiting for {AWAITED[self._running[0].stage]}" if self._running else ""
-            self._end(no_reply(f"the connection was lost{awaited}"), closed=True)
+            self._end(no_reply(f"the connection was lost{self._while_waiting()}"), closed=True)
         gone, self._gone = self._gone, []
         for each in gone:
             each.callback(None)
+
+    def _while_waiting(self) -> str:
+        if not self._running:
+            return ""
+        job = self._running[0]
+        return f" while waiting for {AWAITED[Stage.DOT if self._has_left(job) else job.stage]}"
 
     def _begin(self) -> None:
         """Begin what waits, as far as it may be begun now."""
@@ -188,7 +186,7 @@ class Connection(Opening):
                 reset=behind or not self._clean,
                 whole=behind,
             )
-            job.done, job.end, job.reads, job.trouble = done, None, False, None
+            job.done, job.end, job.ours, job.trouble = done, None, False, None
             octets = job.begin()
             if job.over:
                 done.callback(Result(_all_known(job), usable=True))
@@ -204,8 +202,10 @@ class Connection(Opening):
         running = self._running
         if not running:
             return True
-        written = running[-1].end is not None
-        return written and len(running) < self.depth and self._waiting[0][0].in_one_piece
+        if running[-1].end is None or len(running) >= self.depth:
+            return False
+        batch, _ = self._waiting[0]
+        return batch.in_one_piece and batch.before is None
 
     def _take(self, job: _Passage, reply: Reply) -> None:
         """`job` is the oldest transaction, and the reply its own."""
@@ -233,13 +233,12 @@ class Connection(Opening):
         if octets is None:
             return
         job, outflow = self._running[0], self._outflow
+        if job.streams or job.batch.before is not None:
+            Deferred.fromCoroutine(self._send(job, octets))
+            return
         outflow.looks_first = True
-        written = self._write(octets)
+        job.end = self._write(octets)
         outflow.looks_first = False
-        if job.streams:
-            Deferred.fromCoroutine(self._stream(job))
-        else:
-            job.end = written
 
     def _write(self, octets: bytes) -> int:
         """Write; the place of its end in what left. TLS drops what is written once the other side has closed it."""
@@ -285,9 +284,7 @@ class Connection(Opening):
         self._running.clear()
         self._held = None
         waiting, self._waiting = self._waiting, deque()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.stop()
         if not closed:
             self._leave()
         self._settle()
@@ -327,14 +324,7 @@ class Connection(Opening):
                 emptied = self._outflow.emptied()
                 if emptied is not None:
                     emptied.addCallback(self._emptied, job)
-        now = self._since = self.clock.seconds()
-        patience = self._patience(job)
-        self._deadline = deadline = now + patience
-        if self._timer is None:
-            self._look_in(min(patience, _LOOKS_EVERY), now)
-        elif self._timer_at > deadline:
-            self._timer.reset(patience)
-            self._timer_at = deadline
+        self._deadline.set(self._patience(job))
 
     def _emptied(self, _: None, job: _Passage) -> None:
         if self._running and self._running[0] is job and job.stage is Stage.BODY:
@@ -345,83 +335,56 @@ class Connection(Opening):
             return self.provider.dot_timeout
         return _RESET if job.resetting else _PATIENCE[job.stage]
 
-    def _look_in(self, seconds: float, now: float) -> None:
-        self._timer = self.clock.callLater(seconds, self._look)
-        self._timer_at = now + seconds
-
-    def _look(self) -> None:
-        """Whether the deadline has passed."""
-        self._timer = None
-        if not self._running:
-            return
-        now, left, job = self.clock.seconds(), self._outflow.left, self._running[0]
-        if job.reads or (job.stage is Stage.BODY and left > self._left):
-            self._left = left
-            self._deadline = now + self._patience(job)
-        if now < self._deadline:
-            self._look_in(min(self._deadline - now, _LOOKS_EVERY), now)
+    def _passed(self) -> None:
+        """The deadline has passed."""
+        job, left = self._running[0], self._outflow.left
+        if job.ours or (job.stage is Stage.BODY and left > self._left):
+            self._watch()
             return
         if job.heard and job.stage in (Stage.RCPT, Stage.DATA):
             # It answered what came first and seems to have lost the rest.
             self.out_of_step = self.features.pipelining
         self._end(no_reply(f"waited {self._patience(job):g} s in vain for {AWAITED[job.stage]}"))
 
-    async def _stream(self, job: _Passage) -> None:
-        """Send a large body piece by piece. The end of DATA is written when all before it has left."""
-        batch, outflow = job.batch, self._outflow
-        reader = _InMemory(batch.body) if isinstance(batch.body, bytes) else batch.body
-        stuffer = None if self.features.chunking else DotStuffer()
-        due = batch.octets
+    async def _send(self, job: _Passage, octets: bytes) -> None:
+        """Send content that has to wait for something, or is too large for one piece; `octets` come first."""
         try:
-            piece = batch.head + await self._read(job, reader)
-            while piece and job.streams:
-                due -= len(piece)
-                if due < 0:
-                    break
-                written = self._write(piece if stuffer is None else stuffer.stuff(piece))
-                if stuffer is None and not due:
-                    job.end = written
-                self._watch()
-                emptied = outflow.emptied()
-                if emptied is not None:
-                    await emptied
-                piece = await self._read(job, reader) if job.streams else b""
-            if not job.streams:
+            if job.batch.before is not None:
+                job.ours = True
+                await job.batch.before()
+                job.ours = False
+            if job.over:
                 return
-            if due:
-                raise ValueError(f"the body does not have the {reader.size} octets that it should have")
-            if stuffer is not None:
-                job.end = self._write(stuffer.end())
+            written = self._write(octets)
+            if job.streams:
+                await self._stream(job)
+            else:
+                job.end = written
                 self._watch()
             self._begin()
         except Exception as trouble:
             job.trouble = trouble
-            self._end(no_reply(f"the body could not be read: {trouble}"), ours=True)
+            self._end(no_reply(f"trouble of our own: {trouble}"), ours=True)
+
+    async def _stream(self, job: _Passage) -> None:
+        """Send a large body piece by piece, each when the one before has left."""
+        content = Content(job.batch, raw=self.features.chunking)
+        try:
+            while not (content.complete or job.over):
+                job.ours = True
+                octets = await content.next()
+                job.ours = False
+                if job.over:
+                    return
+                written = self._write(octets)
+                if content.complete:
+                    job.end = written
+                self._watch()
+                emptied = self._outflow.emptied()
+                if emptied is not None and not content.complete:
+                    await emptied
         finally:
-            reader.close()
-
-    async def _read(self, job: _Passage, reader: BodyReader) -> bytes:
-        job.reads = True
-        piece = await reader.read(PIECE)
-        job.reads = False
-        return piece
-
-
-class _InMemory:
-    """A BodyReader of octets that are there."""
-
-    def __init__(self, octets: bytes) -> None:
-        self.size = len(octets)
-        self._octets = octets
-        self._at = 0
-
-    def read(self, octets: int) -> Deferred[bytes]:
-        piece = self._octets[self._at : self._at + octets]
-        self._at += len(piece)
-        return succeed(piece)
-
-    def close(self) -> None:
-        self._octets = b""
+            content.close()
 
 
 def _all_known(job: Transaction) -> tuple[Outcome, ...]:

@@ -114,16 +114,17 @@ class Handshake:
 
         Raises ValueError with words for people.
         """
-        assert self._connection is not None
+        connection, self._connection = self._connection, None  # which refers to us
+        assert connection is not None
         name = self._trust.name
         check: Callable[[SSL.Connection, str], None] = verify_hostname
         if isIPAddress(name) or isIPv6Address(name):
             check = verify_ip_address
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        certificate = connection.get_peer_certificate(as_cryptography=True)
         if certificate is None:
             raise ValueError("the provider showed no certificate")
         try:
-            check(self._connection, name)
+            check(connection, name)
         except (CertificateError, VerificationError):
             raise ValueError(f"the certificate is for {_names(certificate)}, not for {name}") from None
         return certificate.not_valid_after_utc.timestamp()
