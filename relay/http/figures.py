@@ -6,6 +6,7 @@ Times are seconds since the epoch, by the wall's clock; ages and durations are s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,9 @@ from typing import Literal, Protocol
 
 from relay.log import timestamp
 from relay.metrics import Gauges
+
+_ATOM = r"""[^\s<>()\[\]:;,"']"""
+_ADDRESS = re.compile(rf"""(?:"[^"]{{0,64}}"|(?<!{_ATOM}){_ATOM}+)@(?:\[[^\]\s]*\]|{_ATOM}+)""")
 
 Status = Literal["ok", "degraded", "failing"]
 
@@ -145,6 +149,15 @@ class Source(Protocol):
         """The newest failures, the newest first, some twenty at most."""
 
 
+def nameless(text: str) -> str:
+    """`text`, a provider's words, with every mail address in it as `[address]`: pages name nobody.
+
+    >>> nameless("550 5.1.1 <b@example.net>: no such user")
+    '550 5.1.1 <[address]>: no such user'
+    """
+    return _ADDRESS.sub("[address]", text)
+
+
 def document(health: Health) -> dict[str, object]:
     """`health` as the JSON object that `/health` and `mailrelay status --json` show."""
     totals, queue = health.totals, health.queue
@@ -175,7 +188,8 @@ def document(health: Health) -> dict[str, object]:
             "free_bytes": health.spool.free_bytes,
         },
         "alerts": [
-            {"name": alert.name, "since": timestamp(alert.since), "message": alert.message} for alert in health.alerts
+            {"name": alert.name, "since": timestamp(alert.since), "message": nameless(alert.message)}
+            for alert in health.alerts
         ],
     }
 
@@ -186,7 +200,7 @@ def _provider(provider: Provider) -> dict[str, object]:
         "name": provider.name,
         "state": provider.state.value,
         "connections": {"active": connections.active, "idle": connections.idle, "limit": connections.limit},
-        "last_error": provider.last_error,
+        "last_error": None if provider.last_error is None else nameless(provider.last_error),
         "last_success_at": None if success is None else timestamp(success),
     }
 

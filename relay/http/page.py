@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from time import gmtime, strftime
 
-from relay.http.figures import Failure, Health, Provider, ProviderState
+from relay.http.figures import Failure, Health, Provider, ProviderState, nameless
 from relay.reply import printable
 
 ICON = (
@@ -76,9 +76,10 @@ def view(health: Health, failures: Sequence[Failure], now: float) -> View:
     }
     rows = {
         "providers": [_provider(provider, now) for provider in health.providers],
-        "alerts": [["alert", alert.name, moment(alert.since), alert.message] for alert in health.alerts],
+        "alerts": [["alert", alert.name, moment(alert.since), nameless(alert.message)] for alert in health.alerts],
         "failures": [
-            [each.outcome, moment(each.time), each.id, each.provider, each.outcome, each.reply] for each in failures
+            [each.outcome, moment(each.time), each.id, each.provider, each.outcome, nameless(each.reply)]
+            for each in failures
         ],
     }
     return View(
@@ -108,9 +109,9 @@ def _provider(provider: Provider, now: float) -> list[str]:
         provider.state.value,
         provider.name,
         provider.state.value,
-        f"{connections.active} busy, {connections.idle} idle, at most {connections.limit}",
+        f"{connections.active} busy, {connections.idle} idle of {connections.limit}",
         "–" if success is None else f"{duration(max(now - success, 0.0))} ago",
-        provider.last_error or "–",
+        nameless(provider.last_error or "–"),
     ]
 
 
