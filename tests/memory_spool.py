@@ -12,9 +12,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from relay.envelope import Ids
 from relay.spool.spool import (
+    QUARANTINE,
+    UNCERTAIN,
     Body,
     Damaged,
     Health,
+    Held,
     Mail,
     Settlement,
     SpoolError,
@@ -117,6 +120,14 @@ class MemorySpool:
         body = self.mails[mail.envelope.key].body
         assert body is not None
         return succeed(body)
+
+    def held(self) -> Deferred[Held]:
+        """See Spool."""
+        counted = [
+            len(self._some(lambda mail: True, lambda s: s.state is State.HELD and s.reply.startswith(words)))  # noqa: B023
+            for words in (QUARANTINE, UNCERTAIN)
+        ]
+        return succeed(Held(*counted))
 
     def find(self, uuid: str) -> Deferred[Mail | None]:
         """See Spool."""

@@ -23,6 +23,10 @@ from relay.envelope import Envelope, Recipient
 LARGE = 256 * 1024
 """A body above this many octets is streamed and never stands in memory whole."""
 
+QUARANTINE = "quarantine: "
+UNCERTAIN = "uncertain: "
+"""The replies of standings begin so that are HELD for damage, or because nobody knows whether the mail arrived."""
+
 
 class SpoolError(Exception):
     """The spool cannot do what it was asked to; the text says why and what to do."""
@@ -154,6 +158,14 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """How many mails have a recipient HELD because they are damaged, and because nobody knows whether they arrived."""
+
+    quarantine: int = 0
+    uncertain: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """How the spool is: `free_bytes` and `writable` are never older than 5 s where the disk answers at all.
 
@@ -211,6 +223,9 @@ class Spool(Protocol):
 
     def body(self, mail: Mail) -> Deferred[Body]:
         """The body of a mail, checked against what was acknowledged. Fails with Damaged or SpoolFailing."""
+
+    def held(self) -> Deferred[Held]:
+        """How many mails are HELD for which reason: those whose replies begin with QUARANTINE and UNCERTAIN."""
 
     def find(self, uuid: str) -> Deferred[Mail | None]:
         """The mail with that id, without its body, also if it is damaged; None if none waits under it."""

@@ -16,6 +16,7 @@ from relay.envelope import Envelope, Recipient, key_of
 from relay.spool.spool import (
     LARGE,
     BodyWriter,
+    Held,
     Mail,
     Settlement,
     Spool,
@@ -271,6 +272,36 @@ class SpoolContract:
         bench.settle(submission, Standing(0, recipient, State.READY, 3))
 
         assert submission.envelope.key in keys(bench.ready())
+
+    def test_why_mail_is_held(self, bench: Bench) -> None:
+        """Each mail counts once for each reason, whatever its other recipients do, and no more once it is released."""
+        bench.open()
+        submission = bench.submit("one@example.net", "two@example.net", "three@example.net")
+        other = bench.submit()
+        one, two, three = submission.envelope.recipients
+        bench.settle(
+            submission,
+            Standing(0, one, State.HELD, 3, reply="uncertain: 250 is late"),
+            Standing(1, two, State.HELD, 3, reply="uncertain: the connection was lost"),
+            Standing(2, three, State.DEFERRED, 1, bench.time + 10, reply="uncertain: not held"),
+        )
+        bench.settle(other, Standing(0, other.envelope.recipients[0], State.HELD, 3, reply="quarantine: its body"))
+
+        assert bench.pump.wait(bench.spool.held()) == Held(quarantine=1, uncertain=1)
+
+        bench.close()
+        bench.open()
+
+        assert bench.pump.wait(bench.spool.held()) == Held(quarantine=1, uncertain=1)
+
+        bench.settle(other)
+        bench.settle(submission, Standing(0, one, State.READY, 3, reply="uncertain: 250 is late"))
+
+        assert bench.pump.wait(bench.spool.held()) == Held(quarantine=0, uncertain=1)
+
+        bench.settle(submission, Standing(1, two, State.HELD, 3, reply="by command"))
+
+        assert bench.pump.wait(bench.spool.held()) == Held()
 
     def test_a_mail_ends(self, bench: Bench) -> None:
         """With `finished` it is gone from everywhere, also when it is said for the second time."""

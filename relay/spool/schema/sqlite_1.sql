@@ -37,6 +37,7 @@ CREATE TABLE recipient (
 ) WITHOUT ROWID;
 
 CREATE INDEX recipient_due ON recipient (due) WHERE state = 1;
+CREATE INDEX recipient_held ON recipient (reply, mail) WHERE state = 2;
 
 -- Changed by each probe: whether the disk still takes a commit.
 CREATE TABLE pulse (beat INTEGER NOT NULL);

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from relay.envelope import key_of
-from relay.spool.spool import Damaged, State, Tally
+from relay.spool.spool import QUARANTINE, UNCERTAIN, Damaged, Held, State, Tally
 from relay.spool.sqlite.database import is_damage
 from relay.spool.sqlite.rows import MAIL, MISSING, RECIPIENT, Found, Row, read, with_body
 
@@ -33,6 +33,19 @@ def tally(connection: sqlite3.Connection) -> Tally:
         )
     )
     return Tally(counted.get(State.READY, 0), counted.get(State.DEFERRED, 0), counted.get(State.HELD, 0))
+
+
+def held(connection: sqlite3.Connection) -> Held:
+    """How many mails are HELD for which reason, by the index of those alone."""
+    count = "SELECT count(DISTINCT mail) FROM recipient WHERE state = 2 AND reply >= ? AND reply < ?"
+    (quarantine,) = connection.execute(count, _beginning_with(QUARANTINE)).fetchone()
+    (uncertain,) = connection.execute(count, _beginning_with(UNCERTAIN)).fetchone()
+    return Held(quarantine, uncertain)
+
+
+def _beginning_with(words: str) -> tuple[str, str]:
+    """The first text that begins with `words`, and the first behind all of those."""
+    return words, words[:-1] + chr(ord(words[-1]) + 1)
 
 
 def last_key(connection: sqlite3.Connection) -> int:

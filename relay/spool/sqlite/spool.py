@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from relay.envelope import Ids, key_of
 from relay.spool.background import Background, FromThreads
 from relay.spool.bodies import Bodies, WritingBody
-from relay.spool.spool import Body, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
+from relay.spool.spool import Body, Held, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
 from relay.spool.sqlite import reading
 from relay.spool.sqlite.database import is_damage, trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
@@ -169,6 +169,10 @@ class SqliteSpool:
     def body(self, mail: Mail) -> Deferred[Body]:
         """See Spool."""
         return Deferred.fromCoroutine(self._body(mail))
+
+    def held(self) -> Deferred[Held]:
+        """See Spool."""
+        return self._ask(reading.held)
 
     def find(self, uuid: str) -> Deferred[Mail | None]:
         """See Spool."""
