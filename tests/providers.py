@@ -37,6 +37,7 @@ class ScriptedConnection:
         self.carried = 0
         self.idle_since = 0.0
         self.out_of_step = False
+        self.certificate_ends = provider.certificate_ends
         self.when_ended: Callable[[Reply], None] | None = None
         self.open = True
 
@@ -61,6 +62,7 @@ class ScriptedConnection:
 class ScriptedProvider:
     """A provider: `up` says whether it lets anybody in, `says` what it answers, `prompt` whether at once.
 
+    certificate_ends  what its connections say of its certificate
     batches      every transaction that was begun there
     connections  every connection that was let in
     """
@@ -71,6 +73,7 @@ class ScriptedProvider:
         self.says = says
         self.up: ProviderFault | None = None
         self.prompt = True
+        self.certificate_ends: float | None = None
         self.dialled = 0
         self.config = Provider(host=name, name=name, port=25, tls="none", connections=connections, **more)  # type: ignore[arg-type]
         self.batches: list[Batch] = []
@@ -82,7 +85,7 @@ class ScriptedProvider:
         self.dialled += 1
         done: Deferred[ScriptedConnection] = Deferred()
         if self.up is not None:
-            done.errback(Fault(self.up, 0.0, Stage.CONNECT))
+            done.errback(Fault(self.up, Stage.CONNECT, 0.0))
             return done
         connection = ScriptedConnection(self)
         self.connections.append(connection)

@@ -211,18 +211,22 @@ class Breaker:
 
     state      `up`, `down`, `probing` (down, and one connection is under way) or `paused`
     allowance  how many connections may carry mail at once: 0, 1 for a probe, a growing number after that, FULL
+    login_refused  whether the refusal of our login is what keeps it down
     """
 
     def __init__(self, probes: Probes, now: float) -> None:
         self._record = _Record(probes, since=now)
         self._machine = _Machine(self._record)
         self._lost = 0
+        self.login_refused = False
         self._turned(True)
 
     def _turned(self, turned: bool) -> bool:
         """Read the answers that every mail asks for, and say the same again."""
         self.state = self._machine.state()
         self.allowance = self._machine.allowance()
+        if self.state in ("up", "paused"):
+            self.login_refused = False
         return turned
 
     def __repr__(self) -> str:
@@ -242,6 +246,13 @@ class Breaker:
         """Since when it is up, or paused, or down; neither a probe nor a moment of being up interrupts being down."""
         return self._record.since
 
+    def down_since(self, now: float) -> float | None:
+        """When the outage began, if there is one; being up for a moment, with no mail taken in it, does not end it."""
+        record = self._record
+        if self.state == "up":
+            return record.fell_at if record.wait and now - record.since <= record.wait else None
+        return None if self.state == "paused" else record.since
+
     @property
     def last_error(self) -> str:
         """What was last wrong there, also after it is over; "" at first."""
@@ -255,6 +266,7 @@ class Breaker:
     def fault(self, now: float, error: str, auth: bool = False) -> bool:
         """A provider fault happened; `auth`: the login was refused. While probing, only what the probe met counts."""
         self._lost = 0
+        self.login_refused = auth or (self.login_refused and self.state == "down")
         return self._turned(self._machine.fault(now, error, auth))
 
     def lost(self, now: float, error: str) -> bool:

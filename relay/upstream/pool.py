@@ -80,7 +80,13 @@ class Job:
 
 
 class Pool:
-    """See the module's docstring. `reserved` counts transactions that were promised room and are not sent yet."""
+    """See the module's docstring.
+
+    reserved          transactions that were promised room and are not sent yet
+    last_success_at   when a mail was last taken there; None if none was
+    certificate_ends  when the provider's certificate ends, in seconds since the epoch, as the last connection saw it
+    dial              opens a connection, which is not the pool's own where somebody else calls it
+    """
 
     def __init__(
         self,
@@ -96,7 +102,8 @@ class Pool:
         self.breaker = breaker
         self.reserved = 0
         self.last_success_at: float | None = None
-        self._connect = connect
+        self.certificate_ends: float | None = None
+        self.dial = connect
         self._clock = clock
         self._news = news
         self._changed = changed
@@ -275,7 +282,7 @@ class Pool:
         self._changed()
 
     def _open(self) -> None:
-        opening = self._connect(self._clock.seconds() >= self._in_step_again)
+        opening = self.dial(self._clock.seconds() >= self._in_step_again)
         self._opening.add(opening)
         opening.addCallbacks(self._opened, self._failed, (opening,), {}, (opening,))
 
@@ -285,6 +292,7 @@ class Pool:
             connection.quit()
             return
         connection.when_ended = lambda _: self._forget(connection)
+        self.certificate_ends = connection.certificate_ends
         connection.idle_since = self._clock.seconds()
         self._connections.add(connection)
         self._idle.append(connection)

@@ -155,6 +155,43 @@ def test_a_moment_of_being_up_does_not_interrupt_an_outage() -> None:
     assert breaker.since == 20002
 
 
+def test_an_outage_ends_with_a_mail_or_with_time() -> None:
+    """Let in again, a provider has its outage behind it once a mail was taken, or it did not fail for as long again."""
+    taken, quiet = Breaker(PROBES, 0), Breaker(PROBES, 0)
+    for breaker in (taken, quiet):
+        assert breaker.down_since(50) is None
+        breaker.fault(100, "refused")
+        breaker.probe_due(115)
+        assert breaker.down_since(115) == 100
+        breaker.connected(115)
+        assert breaker.down_since(116) == 100
+
+    taken.succeeded(116)
+
+    assert taken.down_since(116) is None
+    assert (quiet.down_since(130), quiet.down_since(131)) == (100, None)
+
+
+def test_who_is_kept_down_by_a_refused_login() -> None:
+    """It is so until we are let in, or a probe meets something else; a late fault of another connection is neither."""
+    breaker = Breaker(PROBES, 0)
+    breaker.fault(0, "535", auth=True)
+    breaker.fault(1, "lost")
+    assert breaker.login_refused
+
+    breaker.probe_due(300)
+    breaker.fault(301, "refused")
+    assert not breaker.login_refused
+
+    breaker.probe_due(900)
+    breaker.fault(901, "535", auth=True)
+    breaker.probe_due(1501)
+    assert breaker.login_refused
+
+    breaker.connected(1502)
+    assert not breaker.login_refused
+
+
 def test_mail_comes_back_by_doubling() -> None:
     """1, 2, 4, … connections, each of which carries a mail a round, and at last no bound."""
     breaker = Breaker(PROBES, 0)

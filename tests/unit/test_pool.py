@@ -99,6 +99,17 @@ def test_no_more_connections_than_allowed() -> None:
     assert house.pool.room() == 1
 
 
+def test_the_certificate_of_the_last_connection() -> None:
+    """It is known when the provider's certificate ends, as soon as a connection has seen it."""
+    house = House()
+    house.provider.certificate_ends = 1_700_000_000.0
+    assert house.pool.certificate_ends is None
+
+    house.send()
+
+    assert house.pool.certificate_ends == 1_700_000_000.0
+
+
 def test_a_connection_has_carried_enough() -> None:
     """After messages_per_connection mails it is closed, and the next mail has a new one."""
     house = House(messages_per_connection=2)
