@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.smtp.data.fields import Fields
@@ -76,6 +76,7 @@ lines = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(lines)
 def test_any_header(parts: list[bytes]) -> None:
     """The same as a plain reading line by line, and the same however it is cut."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.smtp.data.receive import LINE_LIMIT, Chunks, Content, Dots, Rules
@@ -214,6 +214,7 @@ pieces_of_content = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(pieces_of_content, st.randoms())
 @example([b"\r\n", b".", b"\r", b"\n"], None)
 def test_any_content_cut_anywhere(parts: list[bytes], random: object) -> None:
@@ -232,6 +233,7 @@ def test_any_content_cut_anywhere(parts: list[bytes], random: object) -> None:
         assert by_data(rules, pieces) == whole
 
 
+@settings(deadline=None)
 @given(pieces_of_content)
 def test_any_content_in_chunks(parts: list[bytes]) -> None:
     """What goes on is the same by DATA and by BDAT, however it is cut."""

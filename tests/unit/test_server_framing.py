@@ -88,6 +88,7 @@ def test_any_stream(stream: bytes, reject: bool, cuts: list[int]) -> None:
     assert outcome([stream[a:b] for a, b in pairwise(places)], reject=reject) == whole
 
 
+@settings(deadline=None)
 @given(streams)
 def test_a_reply_to_each_command(stream: bytes) -> None:
     """Nothing is said but replies: three digits, and an enhanced code of the same kind where RFC 2034 wants one."""
