@@ -4,8 +4,7 @@ A rule's key is `name@domain`, `name`, `*@domain` or `*`. The most specific one 
 case. What no rule names passes as it is. The null reverse-path is "" and fits none (RFC 5321, 4.5.5).
 
 Where the sender's address changes, From: may have to follow; `Rules.rewrite_from` changes the octets of that address
-and no others. Addresses are found in a field as RFC 5322 (3.4, 4.4) has them: not in a comment, not in a quoted name,
-not in an encoded word (RFC 2047, 5).
+and no others.
 """
 
 from __future__ import annotations
@@ -13,26 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relay.envelope import Recipient
+from relay.mailbox import is_bare, mailboxes
 
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_ENCODED_WORD = re.compile(r"=\?[^?]+\?[BbQq]\?[^?]*\?=")
-
-_TOKEN = re.compile(
-    r"""
-    (?P<space> [ \t\r\n]+ )
-  | (?P<quoted> " (?: [^"\\] | \\. )*+ " )
-  | (?P<literal> \[ (?: [^\]\\] | \\. )*+ \] )
-  | (?P<special> [()<>,;:@.] )
-  | (?P<atom> [^\s()<>,;:@."\[\]\\]+ )
-  | (?P<open> ["\[] .* )
-  | (?P<stray> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_IN_COMMENT = re.compile(r"\\.|[()]", re.DOTALL)
 
 
 class _Table:
@@ -78,7 +63,7 @@ class Rules:
         >>> Rules("example.com", {}, {}).complete("root")
         'root@example.com'
         """
-        return f"{address}@{self.domain}" if address and _is_bare(address) else address
+        return f"{address}@{self.domain}" if address and is_bare(address) else address
 
     def recipients(self, address: str) -> tuple[str, ...]:
         """The addresses that a recipient's leads to: itself, if no alias names it.
@@ -126,86 +111,9 @@ class Rules:
         return b"".join([*pieces, field[end:]]) if pieces else None
 
 
-@dataclass(frozen=True, slots=True)
-class Mailbox:
-    """An address in the value of a header field, without comments and folds, and the octets that it stands on."""
-
-    address: str
-    start: int
-    end: int
-
-
-def mailboxes(value: bytes) -> list[Mailbox]:
-    """The addresses in `value`, the value of a field like From: or To:, in their order; also those in groups.
-
-    A name without a domain counts; an encoded word is none. An element that makes no sense is left out.
-
-    >>> [mailbox.address for mailbox in mailboxes(b' "a@b" <c@d.example>, team: root (x@y);')]
-    ['c@d.example', 'root']
-    """
-    found: list[Mailbox] = []
-    element: list[re.Match[str]] = []
-    angle = False
-    for token in _tokens(value.decode("latin-1")):
-        special = token.group() if token.lastgroup == "special" else ""
-        if special == "<" and not angle:
-            element, angle = [], True
-        elif special == ">" and angle:
-            _close(element, found)
-            element, angle = [token], False  # whatever stands behind it is no address
-        elif special == ":" and angle:
-            element = []  # an obsolete route: <@relay:a@b>
-        elif special and special in ",;:" and not angle:
-            if special != ":":
-                _close(element, found)
-            element = []
-        else:
-            element.append(token)
-    if not angle:
-        _close(element, found)
-    return found
-
-
-def _close(element: Sequence[re.Match[str]], found: list[Mailbox]) -> None:
-    """Add to `found` the address that the tokens of `element` are, if they are one (RFC 5322, 3.4.1)."""
-    kinds = "".join(["w" if token.lastgroup in ("atom", "quoted") else token.group()[0] for token in element])
-    if not re.fullmatch(r"w(\.w)*(@(w(\.w)*|\[))?", kinds):
-        return
-    address = "".join([token.group() for token in element])
-    if _ENCODED_WORD.fullmatch(address):
-        return
-    text = address.encode("latin-1").decode("utf-8", "surrogateescape")
-    found.append(Mailbox(text, element[0].start(), element[-1].end()))
-
-
-def _tokens(text: str) -> Iterable[re.Match[str]]:
-    """The tokens of a field's value, without white space and comments."""
-    position = 0
-    while token := _TOKEN.match(text, position):
-        position = token.end()
-        if token.group() == "(":
-            position = _behind_comment(text, position)
-        elif token.lastgroup != "space":
-            yield token
-
-
-def _behind_comment(text: str, position: int) -> int:
-    """Where the comment ends whose inside begins at `position`; comments nest. One without an end is the rest."""
-    depth = 1
-    for mark in _IN_COMMENT.finditer(text, position):
-        depth += {"(": 1, ")": -1}.get(mark.group(), 0)
-        if not depth:
-            return mark.end()
-    return len(text)
-
-
-def _is_bare(address: str) -> bool:
-    return "@" not in address or address.endswith('"')
-
-
 def _comparable(address: str, domain: str) -> str:
     """The one form of all ways to write this address: lower case, a domain, an A-label, no needless quotes."""
-    local, _, host = (f"{address}@{domain}" if _is_bare(address) else address).rpartition("@")
+    local, _, host = (f"{address}@{domain}" if is_bare(address) else address).rpartition("@")
     if local.startswith('"') and local.endswith('"') and len(local) > 1:
         local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
     if not host.isascii():

@@ -16,14 +16,14 @@ import pytest
 import relay
 
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("envelope", "reply", "outcome", "clock"),
+    ("envelope", "reply", "outcome", "clock", "mailbox"),
     ("config",),
     ("events", "log", "metrics"),
     ("addresses", "retry", "limits", "bounce"),
     ("smtp",),
     ("spool",),
     ("upstream",),
-    ("intake", "schedule", "delivery"),
+    ("intake", "schedule", "delivery", "drop"),
     ("alerts", "http", "control"),
     ("service",),
     ("sandbox",),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.addresses import Rules, mailboxes
+from relay.addresses import Rules
 from relay.envelope import Recipient
+from relay.mailbox import mailboxes
 
 NONE = Rules("example.com", {}, {})
 
@@ -172,7 +173,7 @@ def test_everything_goes_to_one_box() -> None:
         ('"open a@b.example', []),
         ("(open a@b.example", []),
         ("a@b.example, ), c@d.example", ["a@b.example", "c@d.example"]),
-        (".a@b.example", []),
+        (".a..b.@c.example, .", [".a..b.@c.example"]),
     ],
 )
 def test_addresses_are_found_where_they_are_and_nowhere_else(value: str, found: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""Drop: the folder in which mail is left while no daemon answers, and from which the daemon takes it."""
