@@ -24,7 +24,7 @@ HELO_LIMIT = 255
 _PLAIN = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,200}@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _PLAIN_MAIL = re.compile(
     rb"[Mm][Aa][Ii][Ll] [Ff][Rr][Oo][Mm]:<(|" + _PLAIN + rb")>"
-    rb"(?: SIZE=([0-9]{1,20}))?(?: BODY=(?:7BIT|8BITMIME))?( SMTPUTF8)?"
+    rb"(?: [Ss][Ii][Zz][Ee]=([0-9]{1,20}))?(?: BODY=(?:7BIT|8BITMIME))?( SMTPUTF8)?"
 )
 _PLAIN_RCPT = re.compile(rb"[Rr][Cc][Pp][Tt] [Tt][Oo]:<(" + _PLAIN + rb")>")
 

@@ -98,6 +98,7 @@ class Proxied(ProtocolWrapper):
 class ProxiedFactory(WrappingFactory[Proxied]):
     """Makes them before the connections of another factory; at most `limit` of them may be waiting for a header."""
 
+    noisy = False
     protocol = Proxied
 
     def __init__(self, wrapped: ServerFactory, clock: IReactorTime, limit: int) -> None:
