@@ -98,6 +98,8 @@ class Schedule:
         self._cursor = 0  # READY mail up to this key is in memory, but for what was passed by
         self._passed_by = _NONE  # the lowest key that was added while there was no room; not always above the cursor
         self._behind = tally.ready > 0
+        self._looked_at = 0.0  # when the backlog was last asked for
+        self._passed_since = 0  # mails that were passed by since then
         self._due_waiting = tally.deferred > 0
         self._fetching = False
         self._left: set[int] = set()
@@ -109,6 +111,7 @@ class Schedule:
     def start(self) -> None:
         """Begin with what the spool holds."""
         self._running = True
+        self._looked_at = self._now()
         self._sweep.start(SWEEP, now=False)
         self._refill()
 
@@ -125,6 +128,23 @@ class Schedule:
         """Mails in the queue, in whatever state."""
         return sum(self.counts.values())
 
+    def backlog(self) -> int:
+        """Mails that were deferred, and those that were never tried and waited at the call before this one as well.
+
+        One that is being tried counts as waiting. To be called at regular intervals: what only flows through in one
+        is no backlog.
+        """
+        in_memory = backlog = 0
+        for item in self.items.values():
+            in_memory += item.shown == "ready"
+            if item.queued:
+                state = item.standings[next(iter(item.queued))].state
+                backlog += state is State.DEFERRED or item.envelope.received_at < self._looked_at
+        # The others come in by their age, so those that came last are among those that are not in memory yet.
+        not_in_memory = max(self.counts["ready"] - in_memory - self._passed_since, 0)
+        self._looked_at, self._passed_since = self._now(), 0
+        return backlog + not_in_memory + self.counts["deferred"]
+
     def add(self, submission: Submission) -> None:
         """A mail has just become durable: try it now if there is room, else when there is."""
         self.counts["ready"] += 1
@@ -132,6 +152,7 @@ class Schedule:
         if self._behind or len(self.items) >= self._limit or not self._running:
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
+            self._passed_since += 1
             return
         self._cursor = max(self._cursor, envelope.key)
         body = submission.body if isinstance(submission.body, bytes) else None

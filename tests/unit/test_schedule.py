@@ -200,3 +200,60 @@ def test_what_left_while_it_was_read() -> None:
     house.schedule._take([item.mail()], State.READY)
 
     assert not house.tried
+
+
+def test_what_flows_is_no_backlog() -> None:
+    """A mail that was never tried counts from the second look on; a deferred one at once, also while it is tried."""
+    house = House()
+    house.schedule.start()
+    for _ in range(3):
+        house.schedule.add(house.submission())
+    house.settle(house.tried[0][0], State.DEFERRED, due=62.0)
+
+    house.clock.advance(1.0)
+    assert house.schedule.backlog() == 1
+
+    house.settle(house.tried[1][0], State.DELIVERED)
+    house.clock.advance(59.0)
+    house.schedule.add(house.submission())
+    house.clock.advance(1.0)
+    assert house.schedule.backlog() == 2
+
+    house.clock.advance(60.0)
+    assert house.schedule.counts["deferred"] == 0
+    assert house.schedule.backlog() == 3
+
+
+def test_the_backlog_of_what_is_not_in_memory() -> None:
+    """Mail that had no room since the last look is new, whatever came into memory meanwhile; all before it waits."""
+    house = House(limit=2)
+    house.schedule.start()
+    for _ in range(5):
+        house.schedule.add(house.submission())
+    house.clock.advance(1.0)
+    assert house.schedule.backlog() == 0
+
+    house.clock.advance(60.0)
+    for _ in range(4):
+        house.schedule.add(house.submission())
+    assert house.schedule.backlog() == 5
+
+    house.clock.advance(60.0)
+    for item, _ in list(house.tried):
+        house.settle(item, State.DELIVERED)
+    waiting = house.schedule.waiting
+    house.schedule.add(house.submission())
+    assert house.schedule.backlog() == waiting
+
+
+def test_the_backlog_at_the_start() -> None:
+    """Mail from before the start counts at the first look."""
+    before = House()
+    before.submission()
+    before.spool.tally = Tally(ready=1)
+
+    house = House(spool=before.spool)
+    house.clock.advance(60.0)
+    house.schedule.start()
+
+    assert house.schedule.backlog() == 1
