@@ -82,21 +82,25 @@ class Result:
 
     outcomes  one for each recipient, in their order
     usable    whether the connection carries another transaction; else it closes by itself
+    begun     whether MAIL was accepted: what happened then may be about this mail
     trouble   why the body could not be read (or `before` failed), if that was it; what had no outcome is Retired
     """
 
     outcomes: tuple[Outcome, ...]
     usable: bool
+    begun: bool = False
     trouble: Exception | None = None
 
 
 class Transaction:
     """One Batch. Write what `begin` and `receive` return; `receive` is told each reply that is due.
 
+    begun       MAIL was accepted
     stage       what the next reply answers. BODY is left to the caller to turn into DOT once the end has left
     resetting   it is RSET that the next reply answers
     streams     the body is due, and the caller is to send it: raw behind BDAT, else stuffed and with its end
     over        nothing more is to come, and `outcomes` has no None
+    heard       it has had a reply
     usable      (when over) whether the connection is in a state for another transaction
     clean       (when over) whether that one may begin with MAIL; else RSET goes first
     cut         (when over) no reply can follow: the connection is to end at once
@@ -110,6 +114,7 @@ class Transaction:
         "_hopeless",
         "_next",
         "batch",
+        "begun",
         "carried",
         "clean",
         "cut",
@@ -146,7 +151,7 @@ class Transaction:
         self.resetting = reset
         self.stage = Stage.MAIL
         self.outcomes: list[Outcome | None] = [None] * len(batch.recipients)
-        self.streams = self.over = self.cut = self.heard = False
+        self.begun = self.streams = self.over = self.cut = self.heard = False
         self.usable = self.clean = True
         self._features = features
         self._asked: list[int] = []  # numbers of the recipients that RCPT names
@@ -290,6 +295,7 @@ class Transaction:
         outcome = classify(Stage.MAIL, reply, carried=self.carried)
         self.stage = Stage.RCPT
         if outcome is None:
+            self.begun = True
             return self._say()
         self._fail(outcome)
         if not self._features.pipelining:

@@ -197,6 +197,8 @@ def test_an_open_connection() -> None:
     assert peer.connection.features == Features(pipelining=True)
     assert peer.hears() == b""
     assert not peer.connection.busy
+    assert peer.connection.peer == "192.168.1.1"
+    assert repr(peer.connection) == "<Connection to primary, MAIL>"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,14 @@ def test_ehlo_refused(said: bytes) -> None:
     assert peer.hears() == b"EHLO app1.example.com\r\n"
     assert str(peer.fault.reply) == f"{said.decode().strip()} (to EHLO app1.example.com)"
     assert peer.closes
+
+
+def test_tls_without_trust() -> None:
+    """Who forgets whom to trust gets no connection, rather than one in clear."""
+    peer = Peer(provider=evolve(ACCOUNT, tls="starttls"), opens=False)
+    peer.says(b"220 hello\r\n", b"250-x\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n")
+    assert peer.hears() == b"EHLO app1.example.com\r\n"
+    assert peer.fault
 
 
 @pytest.mark.parametrize(("said", "awaited"), [(b"", "the greeting"), (b"220 hello\r\n", "the reply to EHLO")])
@@ -424,7 +434,7 @@ def test_one_mail_after_another() -> None:
         done = peer.takes(said=b"250 2.0.0 Queued as %d\r\n" % number)
         assert peer.hears() == ENVELOPE + b"DATA\r\n" + BODY + b".\r\n"
         expected = Delivered(Reply(250, "2.0.0", (f"Queued as {number}",)))
-        assert result_of(done) == Result((expected,), usable=True)
+        assert result_of(done) == Result((expected,), usable=True, begun=True)
         assert peer.connection.carried == number + 1
         assert peer.connection.idle_since == peer.clock.seconds()
         assert not peer.connection.busy
@@ -443,7 +453,7 @@ def test_a_reset_after_a_refusal() -> None:
     peer = Peer()
     done = peer.connection.deliver(batch())
     peer.says(b"250 Ok\r\n550 5.1.1 No\r\n503 No\r\n")
-    assert result_of(done) == Result((Rejected(Reply(550, "5.1.1", ("No",)), final=True),), usable=True)
+    assert result_of(done) == Result((Rejected(Reply(550, "5.1.1", ("No",)), final=True),), usable=True, begun=True)
     assert peer.connection.carried == 1
     peer.hears()
     done = peer.connection.deliver(batch())
@@ -548,6 +558,7 @@ def test_lost_in_the_midst(ehlo: bytes) -> None:
         peer.leaves()
         assert kinds(done) == [ProviderFault if heard < len(dialogue) else Uncertain]
         assert not result_of(done).usable
+        assert result_of(done).begun == (heard > 0)
 
 
 @pytest.mark.parametrize("rubbish", [b"2_5 Ok\r\n", b"600 Ok\r\n", b"\r\n", b"250-x\r\n" * 10000, b"x" * 70000])
@@ -738,6 +749,17 @@ def test_lost_before_it_left() -> None:
     peer.says(b"250 Ok\r\n250 Ok\r\n354 Go\r\n")
     assert peer.connection.waiting_since is None
     peer.transport.flow(len(BODY) + 2)
+    peer.leaves()
+    assert kinds(done) == [ProviderFault]
+
+
+def test_written_to_a_connection_that_is_lost() -> None:
+    """Octets that the transport does not take have not left either."""
+    peer = Peer(transport=Narrow())
+    done = peer.connection.deliver(batch())
+    peer.hears()
+    peer.transport.connected = 0
+    peer.says(b"250 Ok\r\n250 Ok\r\n354 Go\r\n")
     peer.leaves()
     assert kinds(done) == [ProviderFault]
 

@@ -154,7 +154,8 @@ class Connection(Opening):
         """Part of Opening: TLS has given us everything that came with the last octets."""
         if self._held is not None:
             self._release()
-            self._watch()
+            if self._running:
+                self._watch()
             self._begin()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -306,7 +307,7 @@ class Connection(Opening):
         if answered:
             self.idle_since = self.clock.seconds()
         for job in answered:
-            job.done.callback(Result(_all_known(job), self._usable, job.trouble))
+            job.done.callback(Result(_all_known(job), self._usable, job.begun, job.trouble))
         if self._waiting:
             self._begin()
 

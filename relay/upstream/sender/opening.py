@@ -79,7 +79,7 @@ class Opening(ESMTPSender):
     ) -> None:
         handshake = None if trust is None else Handshake(trust)
         ESMTPSender.__init__(self, provider.username.encode(), None, handshake, hostname.encode())
-        self.requireTransportSecurity = trust is not None
+        self.requireTransportSecurity = provider.tls != "none"
         self.requireAuthentication = bool(provider.username)
         self.provider = provider
         self.clock = clock
@@ -101,6 +101,11 @@ class Opening(ESMTPSender):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self.provider.name}, {self.stage.name}>"
+
+    @property
+    def peer(self) -> str:
+        """The address that was connected to."""
+        return str(getattr(self._outflow.getPeer(), "host", ""))
 
     def connectionMade(self) -> None:
         """Wait for the greeting, inside TLS if that is implicit."""

@@ -7,7 +7,6 @@ a turn. A transport without a socket (in memory) is taken to pass everything on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from socket import MSG_PEEK
 from typing import Any
 
@@ -73,10 +72,6 @@ class Outflow:
         except OSError:
             return True  # it was reset
         return True
-
-    def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        """The same, for octets in pieces."""
-        self.write(b"".join(pieces))
 
     def emptied(self) -> Deferred[None] | None:
         """Fires when nothing waits any more, or the connection is lost; None if nothing waits now."""
