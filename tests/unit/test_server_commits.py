@@ -212,15 +212,16 @@ def test_an_envelope_that_is_refused(call: str, place: int, error: Exception, sa
     assert bool(server.faults) == (error is not FULL)
 
 
-def test_a_reply_that_breaks() -> None:
+def test_a_reply_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows then what the client has heard: the connection ends, and the server lives."""
     server, client = slow()
+    client.send(b"x\r\n.\r\n")
 
-    def broken() -> None:
+    def broken(_: bytes) -> None:
+        monkeypatch.undo()
         raise BrokenError
 
-    client.protocol.taken = broken  # type: ignore[method-assign]
-    client.send(b"x\r\n.\r\n")
+    monkeypatch.setattr(client.transport, "write", broken)
     server.taker.begun[0].commit()
 
     assert client.is_closed

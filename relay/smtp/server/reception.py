@@ -246,11 +246,11 @@ class Reception(Wire):
             self.reply(said.TROUBLE)
         else:
             self.say_later()
-            done.addCallbacks(self._queued, self._not_queued).addErrback(self._out_of_step)
+            done.addCallbacks(self._queued, self._not_queued)
 
     def _queued(self, uuid: str) -> None:
         self.taken()
-        self.say_now(said.queued(uuid))
+        self._answered(said.queued(uuid))
 
     def _not_queued(self, failure: Failure) -> None:
         refused = failure.value
@@ -259,9 +259,11 @@ class Reception(Wire):
             refused = Refused(said.TROUBLE)
         if refused.reason:
             self.delivery.refused(self.client, refused.reply, refused.reason)
-        self.say_now(octets(refused.reply))
+        self._answered(octets(refused.reply))
 
-    def _out_of_step(self, failure: Failure) -> None:
-        """Something broke behind a reply: nobody knows what was said."""
-        self.fault(failure)
-        self.close()
+    def _answered(self, answer: bytes) -> None:
+        try:
+            self.say_now(answer)
+        except Exception:  # nobody knows then what the client has heard
+            self.fault()
+            self.close()
