@@ -176,34 +176,33 @@ class TestDamage:
     """A mail that is not what was acknowledged is HELD, never delivered, never deleted."""
 
     @pytest.mark.parametrize(
-        ("statement", "value"),
+        ("how", "statement", "value"),
         [
-            ("UPDATE mail SET sender = ? WHERE key = ?", "c@example.com"),
-            ("UPDATE mail SET sender = ? WHERE key = ?", None),
-            ("UPDATE mail SET sender = CAST(? AS TEXT) WHERE key = ?", b"\xff\xfe@example.com"),
-            ("UPDATE mail SET head = ? WHERE key = ?", b"X: y\r\n"),
-            ("UPDATE mail SET head = ? WHERE key = ?", 5),
-            ("UPDATE mail SET received_at = ? WHERE key = ?", "yesterday"),
-            ("UPDATE mail SET uuid = ? WHERE key = ?", "nonsense"),
-            ("UPDATE mail SET body_size = ? WHERE key = ?", "many"),
-            ("UPDATE mail SET checksum = ? WHERE key = ?", 1),
-            ("UPDATE mail SET body = ? WHERE key = ?", "text"),
-            ("UPDATE mail SET size = ? WHERE key = ?", -1),
-            ("UPDATE recipient SET address = ? WHERE mail = ? AND number = 1", "eve@example.net"),
-            ("UPDATE recipient SET address = ? WHERE mail = ? AND number = 1", b"\xff"),
-            ("UPDATE recipient SET notify = ? WHERE mail = ? AND number = 1", "NEVER"),
-            ("UPDATE recipient SET number = ? WHERE mail = ? AND number = 1", 7),
-            ("UPDATE recipient SET state = ? WHERE mail = ? AND number = 1", 77),
-            ("UPDATE recipient SET state = ? WHERE mail = ? AND number = 1", "x"),
-            ("UPDATE recipient SET attempts = ? WHERE mail = ? AND number = 1", "x"),
-            ("UPDATE recipient SET reply = ? WHERE mail = ? AND number = 1", b"\xff"),
-            ("UPDATE recipient SET due = ? WHERE mail = ? AND number = 1", "never"),
-            ("DELETE FROM recipient WHERE number = 0 AND ? IS NULL AND mail = ?", None),
-            ("DELETE FROM mail WHERE ? IS NULL AND key = ?", None),
+            ("ready", "UPDATE mail SET sender = ? WHERE key = ?", "c@example.com"),
+            ("due", "UPDATE mail SET sender = ? WHERE key = ?", None),
+            ("page", "UPDATE mail SET sender = CAST(? AS TEXT) WHERE key = ?", b"\xff\xfe@example.com"),
+            ("find", "UPDATE mail SET head = ? WHERE key = ?", b"X: y\r\n"),
+            ("ready", "UPDATE mail SET head = ? WHERE key = ?", 5),
+            ("due", "UPDATE mail SET received_at = ? WHERE key = ?", "yesterday"),
+            ("page", "UPDATE mail SET uuid = ? WHERE key = ?", "nonsense"),
+            ("find", "UPDATE mail SET body_size = ? WHERE key = ?", "many"),
+            ("ready", "UPDATE mail SET checksum = ? WHERE key = ?", 1),
+            ("due", "UPDATE mail SET body = ? WHERE key = ?", "text"),
+            ("page", "UPDATE mail SET size = ? WHERE key = ?", -1),
+            ("find", "UPDATE recipient SET address = ? WHERE mail = ? AND number = 1", "eve@example.net"),
+            ("ready", "UPDATE recipient SET address = ? WHERE mail = ? AND number = 1", b"\xff"),
+            ("due", "UPDATE recipient SET notify = ? WHERE mail = ? AND number = 1", "NEVER"),
+            ("page", "UPDATE recipient SET number = ? WHERE mail = ? AND number = 1", 7),
+            ("find", "UPDATE recipient SET state = ? WHERE mail = ? AND number = 1", 77),
+            ("ready", "UPDATE recipient SET state = ? WHERE mail = ? AND number = 1", "x"),
+            ("due", "UPDATE recipient SET attempts = ? WHERE mail = ? AND number = 1", "x"),
+            ("page", "UPDATE recipient SET reply = ? WHERE mail = ? AND number = 1", b"\xff"),
+            ("find", "UPDATE recipient SET due = ? WHERE mail = ? AND number = 1", "never"),
+            ("ready", "DELETE FROM recipient WHERE number = 0 AND ? IS NULL AND mail = ?", None),
+            ("due", "DELETE FROM mail WHERE ? IS NULL AND key = ?", None),
         ],
     )
-    @pytest.mark.parametrize("how", ["ready", "due", "page", "find"])
-    def test_rows_that_changed(self, bench: Bench, folder: Path, statement: str, value: object, how: str) -> None:
+    def test_rows_that_changed(self, bench: Bench, folder: Path, how: str, statement: str, value: object) -> None:
         """However it is read: found, said once, HELD durably, shown; the others go on."""
         bench.open()
         damaged, sound = bench.submit("b@example.net", "c@example.net"), bench.submit()
@@ -392,6 +391,43 @@ class TestDamagedDatabase:
                     body.rename(folder / "bodies" / body.name)
                 shutil.rmtree(damaged)
 
+    @pytest.mark.parametrize("place", [5, 20, 32 + 20 * 4120 + 4, 32 + 20 * 4120 + 2000])
+    def test_a_flipped_bit_in_the_log(self, bench: Bench, folder: Path, place: int) -> None:
+        """What was acknowledged after it is not lost with it."""
+        bench.open()
+        told = [bench.submit(body=os.urandom(1000)) for _ in range(40)]
+        shutil.copytree(folder, folder.with_name("1"))
+        bench.place = 1
+        log = folder.with_name("1") / "spool.sqlite-wal"
+        octets = bytearray(log.read_bytes())
+        octets[place] ^= 4
+        log.write_bytes(octets)
+        bench.open()
+        sound = bench.ready()
+
+        assert "its log is damaged" in sqlite(bench).found_damage[0]
+        assert {mail.body for mail in sound} <= {submission.body for submission in told}
+        assert len(sound) >= 38
+        assert len(bench.page()) == 40
+
+    def test_a_log_that_ends_in_the_middle_of_a_commit(self, bench: Bench, folder: Path) -> None:
+        """What a power cut leaves: the last commit was not acknowledged, and nothing is damaged."""
+        bench.open()
+        told = [bench.submit(body=os.urandom(1000)) for _ in range(10)]
+        log = folder / "spool.sqlite-wal"
+        before = log.stat().st_size
+        bench.submit(body=os.urandom(20_000))
+        shutil.copytree(folder, folder.with_name("1"))
+        log = folder.with_name("1") / "spool.sqlite-wal"
+        octets = bytearray(log.read_bytes())
+        octets[before + 4120 : before + 2 * 4120] = bytes(4120)
+        log.write_bytes(octets)
+        bench.place = 1
+        bench.open()
+
+        assert sqlite(bench).found_damage == ()
+        assert keys(bench.ready()) == keys(told)
+
     @pytest.mark.parametrize("database", [None, b""])
     def test_a_wal_without_its_database(self, bench: Bench, folder: Path, database: bytes | None) -> None:
         """SQLite would throw it away; it is kept, and so are the bodies."""
@@ -443,7 +479,7 @@ class TestDamagedDatabase:
         assert sqlite(bench).found_damage
         assert not (folder / "suspect").exists()
 
-    @pytest.mark.parametrize("step", range(1, 9))
+    @pytest.mark.parametrize("step", range(1, 5))
     def test_a_crash_while_it_is_set_aside(self, bench: Bench, folder: Path, step: int) -> None:
         """At each renaming: the next start brings it to the same end."""
         told = filled(bench, 20)

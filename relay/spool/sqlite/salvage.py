@@ -14,8 +14,9 @@ from pathlib import Path
 
 from relay.spool.spool import LARGE
 from relay.spool.sqlite import reading, statements
-from relay.spool.sqlite.database import for_salvage
+from relay.spool.sqlite.database import PAGE, for_salvage
 from relay.spool.sqlite.rows import Found, recipient_rows, row_of, standing_row
+from relay.spool.sqlite.wal import apply, lost, wal_of
 
 _AT_ONCE = 64
 _FURTHEST = (1 << 63) - 1
@@ -44,20 +45,38 @@ def salvage(path: Path, fresh: sqlite3.Connection, first_page: bytes) -> tuple[i
 
 
 def _sources(path: Path, first_page: bytes) -> Iterator[sqlite3.Connection]:
-    """The database as it is; then a copy of it with another first page, where tables and free pages are listed."""
+    """The database as it is, or where its log is damaged a copy that has all of it; then one with another first page.
+
+    The first page lists the tables and the free pages; the second source is for a database that has lost it.
+    """
     if not path.is_file() or not path.stat().st_size:
         return
-    with closing(for_salvage(path)) as source:
-        yield source
     copy = path.with_name(f"{path.name}.copy")
-    shutil.copyfile(path, copy)
-    with suppress(FileNotFoundError):
-        shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+    if log_is_damaged(path):
+        apply(path, copy, len(first_page))
+        with closing(for_salvage(copy)) as source:
+            yield source
+    else:
+        with closing(for_salvage(path)) as source:
+            yield source
+        shutil.copyfile(path, copy)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(wal_of(path), wal_of(copy))
     pages = copy.stat().st_size // len(first_page)
     with copy.open("r+b") as file:
         file.write(first_page[:28] + pages.to_bytes(4, "big") + bytes(8) + first_page[40:])
     with closing(for_salvage(copy)) as source:
         yield source
+
+
+def log_is_damaged(path: Path) -> bool:
+    """Whether commits that were acknowledged stand in the log of `path` behind a frame that is damaged."""
+    if not wal_of(path).is_file():
+        return False
+    with closing(for_salvage(path)) as connection:
+        with suppress(sqlite3.Error):
+            connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        return lost(path, PAGE)
 
 
 _KEYS = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -97,6 +97,7 @@ class Writer:
         self._thread = Thread(target=self._run, name="spool-writer", daemon=True)
         self._closed = False
         self._slack = False
+        self._full = False
 
     def start(self) -> None:
         """Begin to write."""
@@ -205,7 +206,8 @@ class Writer:
             self._on_damage()
         failing = trouble(error, "the spool could not be written")
         outcomes = []
-        if isinstance(failing, SpoolFull) and self._reserve.release():
+        self._full = isinstance(failing, SpoolFull)
+        if self._full and self._reserve.release():
             outcomes = [write for write in group if not write.new]
         for write in group:
             if write not in outcomes:
@@ -216,10 +218,15 @@ class Writer:
         return []
 
     def _heal(self, group: list[Write]) -> bool:
-        """Begin the WAL anew and commit into it; if that fails, so does the group."""
-        with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        """Begin the WAL anew and commit into it; if that fails, so does the group.
+
+        A full disk has kept no commit that failed, and may have no room for the first of the two.
+        """
         try:
+            with suppress(sqlite3.Error) if self._full else nullcontext():
+                (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                if busy and not self._full:
+                    raise sqlite3.OperationalError("the WAL cannot be begun anew yet")
             self._connection.execute(statements.BEAT)
         except sqlite3.Error as error:
             failing = trouble(error, "the spool cannot be written")
@@ -227,6 +234,7 @@ class Writer:
                 write.error = failing
             return False
         self.writable = True
+        self._full = False
         return True
 
     def _commit(self, group: list[Write]) -> list[str]:
