@@ -28,6 +28,10 @@ from twisted.python import runtime
 
 import relay
 from relay.addresses import Rules
+from relay.alerts.alerts import Alerts
+from relay.alerts.figures import Bounds
+from relay.alerts.lookout import Lookout
+from relay.alerts.ways import ways
 from relay.bounce.report import Letterhead
 from relay.clock import SpoolClock
 from relay.config import Config
@@ -126,6 +130,7 @@ class Relay(Service):
             self._events.warning(warning)
         self._schedule.start()
         self._ticks.start(TICK, now=False)
+        self._alerts.start()
         self._open = True
         self._events.started(version=relay.__version__, instance=config.instance, smtp=smtp, http=http)
 
@@ -188,6 +193,7 @@ class Relay(Service):
             reactor,
             self._unexpected,
         )
+        self._alerts = self._watch()
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = reactor
 
@@ -210,6 +216,23 @@ class Relay(Service):
             lambda: self._delivery.changed(),
         )
 
+    def _watch(self) -> Alerts:
+        config, reactor, alerts = self._config, self._reactor, self._config.alerts
+
+        def pools() -> list[Pool]:
+            return list(self._pools.values())
+
+        return Alerts(
+            Bounds(alerts.check_interval, alerts.backlog, alerts.oldest, config.spool.min_free),
+            alerts.repeat,
+            ways(config, pools, reactor, time.time, random.getrandbits, self._events.warning),
+            Lookout(self._spool, self._schedule, pools, reactor, self._clock, time.time),
+            self._spool,
+            reactor,
+            time.time,
+            self._events,
+        )
+
     def _reports(self) -> Reports:
         config = self._config
         terms = Terms(
@@ -225,6 +248,7 @@ class Relay(Service):
         for pool in self._pools.values():
             pool.tidy()
         self._delivery.pump()
+        self._alerts.tick()
 
     def _committed(self, writes: int, seconds: float) -> None:
         self._metrics.commit_seconds.observe(seconds)
@@ -264,6 +288,7 @@ class Relay(Service):
             return
         self._open = False
         self._events.stopping()
+        self._alerts.stop()
         for port in self._ports:
             await _maybe(port.stopListening())
         self._schedule.stop()
@@ -320,6 +345,7 @@ class Relay(Service):
             ),
             providers=[self._provider(pool) for pool in self._pools.values()],
             spool=figures.Spool(spool.backend, spool.health.writable and self._answers(), spool.health.free_bytes),
+            alerts=[figures.Alert(alert.name, alert.since, alert.message) for alert in self._alerts.active],
         )
 
     def _answers(self) -> bool:

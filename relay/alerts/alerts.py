@@ -1,0 +1,109 @@
+"""Alerts: looks at regular intervals whether all is well, and tells by log, webhook and mail what is not.
+
+What cannot wait is looked for at each `tick`. How many mails are held for which reason is asked of the spool; the
+answer is judged when it comes, so that a disk that hangs keeps no other alert back.
+
+Failure: who could not be told is a line in the log; the alert stays active, and is repeated in its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from relay.alerts.decision import Alert, Reading, decide
+from relay.alerts.figures import Bounds
+from relay.alerts.lookout import Lookout
+from relay.alerts.outbox import Outbox
+from relay.alerts.readings import gone, held_readings, readings, urgent
+from relay.events import Events
+from relay.spool.spool import Held, Spool, SpoolError
+
+
+class Alerts:
+    """See the module's docstring.
+
+    bounds    see there; `repeat` in seconds, 0: never
+    outboxes  the ways besides the log
+    wall      seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        bounds: Bounds,
+        repeat: float,
+        outboxes: Sequence[Outbox],
+        lookout: Lookout,
+        spool: Spool,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        events: Events,
+    ) -> None:
+        self._bounds = bounds
+        self._repeat = repeat
+        self._outboxes = outboxes
+        self._lookout = lookout
+        self._spool = spool
+        self._clock = clock
+        self._wall = wall
+        self._events = events
+        self._active: dict[str, Alert] = {}
+        self._asking = False
+        self._checks = LoopingCall(self._check)
+        self._checks.clock = clock
+
+    @property
+    def active(self) -> Sequence[Alert]:
+        """Those that are active, the oldest first."""
+        return list(self._active.values())
+
+    def start(self) -> None:
+        """Check from now on; for the first time once an interval has passed."""
+        self._checks.start(self._bounds.check_interval, now=False)
+
+    def stop(self) -> None:
+        """Look no more, and tell nothing more."""
+        if self._checks.running:
+            self._checks.stop()
+        for outbox in self._outboxes:
+            outbox.stop()
+
+    def reload(self, bounds: Bounds, repeat: float, outboxes: Sequence[Outbox]) -> None:
+        """Go on with these; what is active stays so until the next check. What was under way is dropped."""
+        self.stop()
+        self._bounds, self._repeat, self._outboxes = bounds, repeat, outboxes
+        self.start()
+
+    def tick(self) -> None:
+        """To be called often: tells what is not to wait for a check."""
+        if self._lookout.troubled():
+            self._judge(urgent(self._lookout.glance(), self._bounds))
+
+    def _check(self) -> None:
+        found = list(readings(self._lookout.look(), self._bounds))
+        known = {reading.name for reading in found}
+        found += [gone(name) for name in self._active if ":" in name and name not in known]
+        self._judge(found)
+        if not self._asking:
+            self._asking = True
+            self._spool.held().addCallbacks(self._held, self._unknown)
+
+    def _held(self, held: Held) -> None:
+        self._asking = False
+        self._judge(held_readings(held.quarantine, held.uncertain))
+
+    def _unknown(self, failure: Failure) -> None:
+        """The spool does not say, which is told in other places; nothing is concluded from it."""
+        self._asking = False
+        failure.trap(SpoolError)
+
+    def _judge(self, found: Iterable[Reading]) -> None:
+        self._active, changes = decide(found, self._active, self._clock.seconds(), self._wall(), self._repeat)
+        for change in changes:
+            say = self._events.alert_cleared if change.state == "cleared" else self._events.alert
+            say(change.alert, change.message)
+            for outbox in self._outboxes:
+                outbox.put(change)

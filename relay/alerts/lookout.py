@@ -1,0 +1,81 @@
+"""Lookout: takes the figures that alerts are decided by from where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IReactorTime
+
+from relay.alerts.figures import Figures, Standing
+from relay.schedule import Schedule
+from relay.spool.spool import Spool
+from relay.upstream.pool import Pool
+
+
+class Lookout:
+    """See the module's docstring. None of it waits for anything.
+
+    pools  those of the moment, in order of preference
+    now    the spool's scale of time
+    wall   seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        schedule: Schedule,
+        pools: Callable[[], Iterable[Pool]],
+        clock: IReactorTime,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._spool = spool
+        self._schedule = schedule
+        self._pools = pools
+        self._clock = clock
+        self._now = now
+        self._wall = wall
+        self._backlog = 0
+        self._quiet_at = clock.seconds()  # when no mail waited, as far as was looked
+
+    def look(self) -> Figures:
+        """The figures. To be called at each check: what flows through between two is no backlog."""
+        self._backlog = self._schedule.backlog()
+        if self._spool.oldest is None:
+            self._quiet_at = self._clock.seconds()
+        return self.glance()
+
+    def glance(self) -> Figures:
+        """The figures between two checks, with the backlog of the last one."""
+        spool, counts, now = self._spool, self._schedule.counts, self._clock.seconds()
+        oldest, health = spool.oldest, spool.health
+        delivered_at = max((pool.last_success_at or 0.0 for pool in self._pools()), default=0.0)
+        return Figures(
+            waiting=counts["ready"] + counts["active"] + counts["deferred"],
+            backlog=self._backlog,
+            oldest=0.0 if oldest is None else max(self._now() - oldest, 0.0),
+            undelivered=0.0 if oldest is None else max(now - max(delivered_at, self._quiet_at), 0.0),
+            free_bytes=health.free_bytes,
+            total_bytes=health.total_bytes,
+            free_inodes=health.free_inodes,
+            all_inodes=health.all_inodes,
+            providers=tuple([self._standing(pool, now) for pool in self._pools()]),
+        )
+
+    def troubled(self) -> bool:
+        """Whether a provider is paused or refuses our login: what is not to wait for a check."""
+        return any(pool.breaker.state == "paused" or pool.breaker.login_refused for pool in self._pools())
+
+    def _standing(self, pool: Pool, now: float) -> Standing:
+        breaker, ends = pool.breaker, pool.certificate_ends
+        down_since = breaker.down_since(now)
+        return Standing(
+            pool.name,
+            up=breaker.state == "up",
+            paused=breaker.state == "paused",
+            down_for=0.0 if down_since is None else now - down_since,
+            login_refused=breaker.login_refused,
+            last_error=breaker.last_error,
+            certificate_left=None if ends is None else ends - self._wall(),
+            certificate_ends=ends or 0.0,
+        )
