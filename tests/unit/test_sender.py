@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
@@ -1213,6 +1215,59 @@ def test_each_of_several_has_its_own_time() -> None:
     results.append(peer.connection.deliver(batch()))
     peer.clock.advance(200)
     assert [kinds(result) for result in results] == [[Uncertain], [Uncertain]]
+
+
+# Whatever happens
+
+SAID = [
+    b"250 Ok\r\n",
+    b"250 Ok\r\n250 Ok\r\n",
+    b"354 Go\r\n",
+    b"451 Later\r\n",
+    b"550-5.1.1 No\r\n550 5.1.1 No\r\n",
+    b"530 Login\r\n",
+    b"503 No\r\n",
+    b"421 Bye\r\n",
+    b"25",
+    b"0 Ok\r\n",
+    b"rubbish\r\n",
+]
+USUAL = ["the right answer"] * 40 + ["mail"] * 6 + ["the peer reads"] * 2
+UNUSUAL = ["large mail", "a minute passes", "abort", "quit"]
+HAPPENS = st.sampled_from([*USUAL, *UNUSUAL, *SAID])
+
+
+@given(st.sampled_from([PLAIN, PIPELINING, CHUNKING]), st.integers(1, 3), st.lists(HAPPENS, max_size=40))
+def test_whatever_happens(ehlo: bytes, depth: int, happens: list[bytes | str]) -> None:
+    """Each mail gets one result with an outcome for each recipient, and none is delivered that has not left."""
+    peer = Peer(ehlo, provider=evolve(PROVIDER, pipeline_depth=depth), transport=Narrow())
+    results: list[Deferred[Result]] = []
+    heard = b""
+    for what in ["mail", *happens]:
+        if isinstance(what, bytes):
+            peer.says(what)
+        elif what.endswith("mail"):
+            body = b"x" * (100_000 if what.startswith("large") else 10) + b"end of it\r\n"
+            results.append(peer.connection.deliver(batch("b@example.net", "c@example.net", body=body)))
+        elif what == "the peer reads":
+            heard += peer.hears()
+        elif what == "the right answer":
+            heard += peer.hears()
+            running = peer.connection._running
+            if running and not (running[0].streams and running[0].stage is Stage.BODY):
+                peer.says(b"354 Go\r\n" if running[0].stage is Stage.DATA else b"250 Ok\r\n")
+        elif what == "a minute passes":
+            peer.clock.advance(60)
+        else:
+            (peer.connection.abort if what == "abort" else peer.connection.quit)()
+    heard += peer.hears()
+    peer.leaves()
+    found = [outcome for result in results for outcome in result_of(result).outcomes]
+    assert len(found) == 2 * len(results)
+    taken = sum(any(isinstance(outcome, Delivered) for outcome in result_of(result).outcomes) for result in results)
+    assert taken <= heard.count(b"end of it\r\n")
+    assert all(result_of(result).trouble is None for result in results)
+    assert peer.clock.getDelayedCalls() == []
 
 
 # Connecting
