@@ -36,6 +36,8 @@ class ScriptedConnection:
         self.provider = provider
         self.carried = 0
         self.idle_since = 0.0
+        self.depth = provider.depth
+        self.waiting_since: float | None = None
         self.out_of_step = False
         self.certificate_ends = provider.certificate_ends
         self.when_ended: Callable[[Reply], None] | None = None
@@ -75,6 +77,7 @@ class ScriptedProvider:
         self.prompt = True
         self.certificate_ends: float | None = None
         self.dialled = 0
+        self.depth = 1
         self.config = Provider(host=name, name=name, port=25, tls="none", connections=connections, **more)  # type: ignore[arg-type]
         self.batches: list[Batch] = []
         self.connections: list[ScriptedConnection] = []

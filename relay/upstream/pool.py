@@ -1,6 +1,6 @@
 """Pool: the connections to one provider, and which transaction goes over which of them.
 
-`assign` decides purely what to open, close and use; the Pool does it. It also tells the provider's breaker what
+What to open, close and use is decided by `links.assign`; the Pool does it. It also tells the provider's breaker what
 happened, and learns how many connections the provider lets in.
 
 Failure: a connection that cannot be had, or a fault within a transaction, ends every transaction that waits for one
@@ -10,8 +10,8 @@ with that ProviderFault, unless other connections to the provider work: then its
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -23,6 +23,7 @@ from relay.outcome import CannotTake, Delivered, Outcome, OverLimit, ProviderFau
 from relay.outcome import Deferred as Postponed
 from relay.reply import no_reply
 from relay.upstream.breaker import Breaker
+from relay.upstream.links import Link, assign
 from relay.upstream.sender import Batch, Connection, Fault, Result
 
 LIMIT_GROWS = 60.0
@@ -32,6 +33,9 @@ LIMIT_GROWS = 60.0
 _BLAME: tuple[type, ...] = (ProviderFault, Retired, Uncertain, Delivered, Postponed, Rejected, CannotTake, OverLimit)
 
 
+PATIENCE = 30.0
+"""Seconds after which a transaction that waits for a reply gives its worker back."""
+
 OUT_OF_STEP = 86400.0
 """Seconds without PIPELINING after a provider got out of step while it was used."""
 
@@ -39,35 +43,11 @@ OUT_OF_STEP = 86400.0
 class News(Protocol):
     """What a pool tells about its provider, for the log."""
 
-    def provider_down(self, provider: str, error: str) -> None: ...
-    def provider_up(self, provider: str) -> None: ...
+    def provider_down(self, provider: str, error: str) -> None:
+        """No mail goes there until a probe succeeds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do now: connections to close, how many of the waiting to send over idle ones, how many to open."""
-
-    close: tuple[Connection, ...]
-    send: int
-    open: int
-
-
-def assign(
-    idle: Sequence[Connection],
-    *,
-    total: int,
-    opening: int,
-    waiting: int,
-    limit: int,
-    now: float,
-    idle_timeout: float,
-) -> Plan:
-    """Decide for one provider. `idle` is ordered by the end of their last use; `total` counts busy ones as well."""
-    stale = tuple([connection for connection in idle if now - connection.idle_since >= idle_timeout])
-    usable = len(idle) - len(stale)
-    send = min(usable, waiting)
-    room = limit - (total - len(stale)) - opening
-    return Plan(stale, send, max(min(waiting - send - opening, room), 0))
+    def provider_up(self, provider: str) -> None:
+        """It takes mail again."""
 
 
 @dataclass(slots=True)
@@ -110,32 +90,37 @@ class Pool:
         self._limit = provider.connections
         self._limited_at = 0.0
         self._in_step_again = 0.0
-        self._connections: set[Connection] = set()
-        self._idle: list[Connection] = []
+        self._links: list[Link] = []
         self._opening: set[Deferred[Connection]] = set()
         self._waiting: deque[Job] = deque()
+        self._was_silent = False
         self._stopping = False
 
     def __repr__(self) -> str:
         return (
-            f"<Pool {self.name} {self.breaker.state}: {self.busy} busy, {len(self._idle)} idle, "
+            f"<Pool {self.name} {self.breaker.state}: {self.busy} busy, {self.idle} idle, "
             f"{len(self._opening)} opening, {len(self._waiting)} waiting, limit {self._limit}>"
         )
 
     @property
     def takes_mail(self) -> bool:
         """Whether mail may be put into this provider's line."""
-        return self.breaker.state == "up"
+        return self.breaker.state == "up" and not self._was_silent
 
     @property
     def busy(self) -> int:
         """Connections with a transaction."""
-        return len(self._connections) - len(self._idle)
+        return sum(not link.idle for link in self._links)
 
     @property
     def idle(self) -> int:
         """Connections that wait for one."""
-        return len(self._idle)
+        return sum(link.idle for link in self._links)
+
+    def stalled(self) -> int:
+        """Transactions on connections that have waited for a reply for so long that they are no worker's any more."""
+        before = self._clock.seconds() - PATIENCE
+        return sum(link.load for link in self._links if link.load and link.waits_since(before))
 
     @property
     def limit(self) -> int:
@@ -144,15 +129,17 @@ class Pool:
 
     def room(self) -> int:
         """How many more transactions may begin now."""
-        if not self.takes_mail:
+        allowance = self.breaker.allowance
+        if not allowance or self._was_silent:
             return 0
-        allowed = min(self._limit, self.breaker.allowance)
-        return allowed - self.busy - len(self._waiting) - self.reserved
+        depth = max((link.connection.depth for link in self._links), default=1) if allowance > 1 else 1
+        under_way = sum([link.load for link in self._links]) + len(self._waiting) + self.reserved
+        return min(self._limit, allowance) * depth - under_way
 
     def send(self, batch: Batch, done: Callable[..., None], argument: Any) -> None:
         """Carry `batch` over a connection, in exchange for reserved room; `done(result, argument)` is called once."""
         self.reserved -= 1
-        if self._stopping or not self.takes_mail:
+        if self._stopping or not self.breaker.allowance:
             outcome = Retired(no_reply(f"{self.name} takes no mail at present"))
             done(Result((outcome,) * len(batch.recipients), usable=False), argument)
             return
@@ -169,8 +156,17 @@ class Pool:
         if self.breaker.state == "down" and probe_at is not None and now >= probe_at:
             self.breaker.probe_due(now)
             self._open()
-        elif self._idle or self._waiting:
+        elif self._links or self._waiting:
             self._act()
+        if (silent := self._is_silent()) is not self._was_silent:
+            self._was_silent = silent
+            self._changed()
+
+    def _is_silent(self) -> bool:
+        """Whether every connection that there may be has waited long for a reply."""
+        before = self._clock.seconds() - PATIENCE
+        waiting = sum(1 for link in self._links if link.load and link.waits_since(before))
+        return waiting > 0 and waiting >= min(self._limit, self.breaker.allowance)
 
     def probe(self) -> None:
         """Try at once whether the provider is back, if it is down."""
@@ -179,52 +175,56 @@ class Pool:
             self._open()
 
     def stop(self) -> None:
-        """Close what is idle; transactions under way go on."""
+        """Close what is idle, begin nothing more; transactions under way go on."""
         self._stopping = True
-        for connection in list(self._idle):
-            self._close(connection)
+        for link in list(self._links):
+            link.spent = True
+            if link.idle:
+                self._close(link)
         for opening in list(self._opening):
             opening.cancel()
+        self._end_waiting(Retired(no_reply("the daemon stops")))
 
     def abort(self) -> None:
         """End every connection now; what had a dot under way ends uncertain, the rest retired."""
         self._stopping = True
-        for connection in list(self._connections):
-            connection.abort()
+        for link in list(self._links):
+            link.connection.abort()
 
     def _act(self) -> None:
-        now = self._clock.seconds()
         plan = assign(
-            self._idle,
-            total=len(self._connections),
+            self._links,
             opening=len(self._opening),
             waiting=len(self._waiting),
             limit=min(self._limit, self.breaker.allowance),
-            now=now,
+            now=self._clock.seconds(),
             idle_timeout=self.provider.idle_timeout,
+            most=self.provider.messages_per_connection,
         )
-        for connection in plan.close:
-            self._close(connection)
-        for _ in range(plan.send):
-            self._deliver(self._idle.pop(), self._waiting.popleft())
+        for link in plan.close:
+            self._close(link)
+        for link in plan.send:
+            if self._waiting and not link.spent:
+                self._deliver(link, self._waiting.popleft())
         for _ in range(plan.open):
             self._open()
 
-    def _deliver(self, connection: Connection, job: Job) -> None:
-        connection.deliver(job.batch).addCallback(self._ended, connection, job)
+    def _deliver(self, link: Link, job: Job) -> None:
+        link.load += 1
+        link.connection.deliver(job.batch).addCallback(self._ended, link, job)
 
-    def _ended(self, result: Result, connection: Connection, job: Job) -> None:
-        """A transaction is over: the connection is pooled or closed, and the breaker hears of it."""
+    def _ended(self, result: Result, link: Link, job: Job) -> None:
+        """A transaction is over: the connection is kept or closed, and the breaker hears of it."""
+        connection = link.connection
+        link.load -= 1
         if connection.out_of_step:
             self._in_step_again = self._clock.seconds() + OUT_OF_STEP
-        usable = result.usable and connection.carried < self.provider.messages_per_connection
-        if usable and not self._stopping:
-            connection.idle_since = self._clock.seconds()
-            self._idle.append(connection)
-        else:
-            self._close(connection)
+        if not result.usable or connection.carried >= self.provider.messages_per_connection or self._stopping:
+            link.spent = True
+        if link.spent and link.idle:
+            self._close(link)
         outcomes = self._judge(result.outcomes, connection)
-        job.done(Result(outcomes, result.usable), job.argument)
+        job.done(replace(result, outcomes=outcomes) if outcomes is not result.outcomes else result, job.argument)
         if self._waiting:
             self._act()
 
@@ -240,14 +240,18 @@ class Pool:
                 return outcomes
         if self._stopping:
             return _blameless(outcomes)
-        worst = min(outcomes, key=lambda outcome: _BLAME.index(type(outcome)))
+        return self._judge_failure(min(outcomes, key=lambda outcome: _BLAME.index(type(outcome))), outcomes, connection)
+
+    def _judge_failure(
+        self, worst: Outcome, outcomes: tuple[Outcome, ...], connection: Connection
+    ) -> tuple[Outcome, ...]:
+        now = self._clock.seconds()
         if isinstance(worst, ProviderFault):
             if worst.reply.code == 421 and not connection.carried and self._lower_limit():
                 return _blameless(outcomes)
             self._fault(worst)
         elif isinstance(worst, Retired):
-            for stale in list(self._idle):
-                self._close(stale)
+            self._close_idle()
         elif isinstance(worst, Uncertain):
             if self.breaker.lost(now, str(worst.reply)):
                 self._down(str(worst.reply))
@@ -257,24 +261,26 @@ class Pool:
 
     def _lower_limit(self) -> bool:
         """If other connections work, their number is what the provider allows."""
-        others = len(self._connections)
+        others = sum(not link.spent for link in self._links)
         if not others:
             return False
-        self._limit = max(others, 1)
+        self._limit = others
         self._limited_at = self._clock.seconds()
         return True
 
     def _fault(self, fault: ProviderFault) -> None:
         if self.breaker.fault(self._clock.seconds(), str(fault.reply), fault.auth):
             self._down(str(fault.reply))
+        self._end_waiting(fault)
+
+    def _end_waiting(self, outcome: ProviderFault | Retired) -> None:
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
-            job.done(Result((fault,) * len(job.batch.recipients), usable=False), job.argument)
+            job.done(Result((outcome,) * len(job.batch.recipients), usable=False), job.argument)
 
     def _down(self, error: str) -> None:
         self._news.provider_down(self.name, error)
-        for connection in list(self._idle):
-            self._close(connection)
+        self._close_idle()
         self._changed()
 
     def _up(self) -> None:
@@ -291,11 +297,11 @@ class Pool:
         if self._stopping:
             connection.quit()
             return
-        connection.when_ended = lambda _: self._forget(connection)
-        self.certificate_ends = connection.certificate_ends
+        link = Link(connection)
+        connection.when_ended = lambda _: self._forget(link)
         connection.idle_since = self._clock.seconds()
-        self._connections.add(connection)
-        self._idle.append(connection)
+        self.certificate_ends = connection.certificate_ends
+        self._links.append(link)
         if self.breaker.connected(self._clock.seconds()):
             self._up()
         self._act()
@@ -311,15 +317,19 @@ class Pool:
             return
         self._fault(fault)
 
-    def _forget(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+    def _forget(self, link: Link) -> None:
+        if link in self._links:
+            self._links.remove(link)
 
-    def _close(self, connection: Connection) -> None:
-        connection.when_ended = None
-        self._forget(connection)
-        connection.quit()
+    def _close_idle(self) -> None:
+        for link in [link for link in self._links if link.idle]:
+            self._close(link)
+
+    def _close(self, link: Link) -> None:
+        link.spent = True
+        link.connection.when_ended = None
+        self._forget(link)
+        link.connection.quit()
 
 
 def _blameless(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred as Dialling
 from twisted.internet.task import Clock
 
 from relay.envelope import Recipient
@@ -279,3 +280,66 @@ def test_the_end(state: str) -> None:
     getattr(house.pool, state)()
 
     assert house.provider.open == 0
+
+
+def test_whole_transactions_ahead_of_their_replies() -> None:
+    """Where a connection carries several at once, new connections come first, then more on each."""
+    house = House(connections=2)
+    house.provider.depth = 3
+    house.provider.prompt = False
+    house.send()
+    for _ in range(5):
+        house.send()
+
+    assert house.provider.open == 2
+    assert [connection for connection, _, _ in house.provider.under_way].count(house.provider.connections[0]) == 3
+    assert house.pool.room() == 0
+
+
+def test_a_connection_with_more_under_way_is_not_closed() -> None:
+    """One that has carried enough ends what it has begun."""
+    house = House(connections=1, messages_per_connection=3)
+    house.provider.depth = 3
+    house.provider.prompt = False
+    for _ in range(3):
+        house.send()
+    for _ in range(2):
+        house.provider.answer()
+    assert house.provider.open == 1
+
+    house.provider.answer()
+
+    assert house.ended == [(TAKEN,)] * 3
+    assert house.provider.open == 0
+
+
+def test_a_provider_that_does_not_answer() -> None:
+    """After half a minute its transactions are no worker's, and mail passes it over until it answers."""
+    house = House(connections=1)
+    house.provider.prompt = False
+    house.send()
+    house.provider.connections[0].waiting_since = 0.0
+
+    house.tick(29.0)
+    assert house.pool.stalled() == 0
+    house.tick(2.0)
+    assert house.pool.stalled() == 1
+    assert not house.pool.takes_mail
+    assert house.changes == 1
+    house.provider.answer()
+    house.tick(1.0)
+
+    assert house.pool.takes_mail
+    assert house.changes == 2
+
+
+def test_the_stop_ends_what_waits_for_a_connection() -> None:
+    """What was not begun is nobody's, and no attempt."""
+    house = House(connections=1)
+    house.provider.dial = lambda pipelining: Dialling()  # type: ignore[method-assign]
+    house.pool.dial = house.provider.dial  # type: ignore[assignment]
+    house.send()
+
+    house.pool.stop()
+
+    assert [type(outcomes[0]) for outcomes in house.ended] == [Retired]
