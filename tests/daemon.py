@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -28,7 +30,10 @@ def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
 
 
 class Daemon:
-    """A process in `folder`; what it writes on either of its outputs is read line by line."""
+    """A process in `folder`; what it writes on either of its outputs is read line by line.
+
+    errors  every line that came on file descriptor 2 so far
+    """
 
     def __init__(self, command: Sequence[str | Path], folder: Path, environ: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -38,23 +43,27 @@ class Daemon:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # so that it ends with all that it has started
         )
+        self.errors: list[str] = []
         self._unclaimed: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._readers = [
-            threading.Thread(target=self._read, args=(stream,), daemon=True)
-            for stream in (self.process.stdout, self.process.stderr)
+            threading.Thread(target=self._read, args=(stream, kept), daemon=True)
+            for stream, kept in ((self.process.stdout, []), (self.process.stderr, self.errors))
         ]
         self._open = len(self._readers)
         for reader in self._readers:
             reader.start()
 
-    def _read(self, stream: IO[bytes]) -> None:
+    def _read(self, stream: IO[bytes], kept: list[str]) -> None:
         with stream:
-            for line in stream:
-                self._lines.put(line.decode().rstrip("\n"))
+            for octets in stream:
+                line = octets.decode().rstrip("\n")
+                kept.append(line)
+                self._lines.put(line)
         self._lines.put(None)
 
     def line(self, part: str) -> str:
@@ -97,7 +106,8 @@ class Daemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)

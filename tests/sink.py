@@ -14,6 +14,7 @@ import threading
 from base64 import b64decode
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -197,7 +198,8 @@ class Sink:
             gate.opened.set()
         with self.changed:
             for each in self._sockets:
-                each.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # it has ended by itself
+                    each.shutdown(socket.SHUT_RDWR)
         for thread in list(self._threads):
             thread.join(PATIENCE)
         self._threads.clear()
@@ -365,6 +367,9 @@ class _Dialogue:
     def _mail(self, step: str, argument: bytes) -> None:
         if step == "BDAT":
             self._chunk(argument.split())
+            return
+        if step == "DATA" and not self._recipients:
+            self._say(Says("554 5.5.1 No valid recipients"))
             return
         good = self._step(step)[:1] in ("2", "3")
         if step == "MAIL" and good:
