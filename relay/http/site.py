@@ -43,6 +43,7 @@ def make_site(source: Source, metrics: Metrics, *, clock: IReactorTime, now: Cal
 class _Request(http.Request):
     """One request: asks for its answer and writes it."""
 
+    channel: _Channel
     _log = Logger()
 
     def gotLength(self, length: int | None) -> None:
@@ -54,7 +55,7 @@ class _Request(http.Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Called once the request is whole."""
         self.method, self.uri, self.clientproto = command, path, version
-        site: Site = self.channel.factory
+        site = self.channel.site
         answer = self._answered(site.answers)
         self.setResponseCode(answer.code)
         self.responseHeaders.setRawHeaders(b"Date", [http.datetimeToString(site.now())])
@@ -85,14 +86,14 @@ class _Request(http.Request):
 class _Channel(http.HTTPChannel):
     """One connection."""
 
-    factory: Site
+    site: Site
     requestFactory = _Request
     timeOut = HEADER
     _begun = False  # a header is on its way
 
     def callLater(self, period: float, func: Callable[[], object]) -> IDelayedCall:
         """Timers by the clock that was passed in."""
-        return self.factory.clock.callLater(period, func)
+        return self.site.clock.callLater(period, func)
 
     def dataReceived(self, data: bytes) -> None:
         """Each octet of Twisted's would begin the wait anew; here the first of a header does."""
@@ -115,13 +116,24 @@ class _Channel(http.HTTPChannel):
         if not self._begun:
             self.setTimeout(IDLE)
 
+    def pauseProducing(self) -> None:
+        """The client does not read: what it has asked for ahead waits, so that answers do not pile up."""
+        super().pauseProducing()
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        """It does again."""
+        super().resumeProducing()
+        self.paused = False
+        LineReceiver.dataReceived(self, b"")
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection has ended."""
         super().connectionLost(reason)
-        self.factory.connections -= 1
+        self.site.connections -= 1
 
 
-class Site(ServerFactory["_Channel"]):
+class Site(ServerFactory):
     """The factory of connections."""
 
     noisy = False
@@ -138,7 +150,7 @@ class Site(ServerFactory["_Channel"]):
             return None
         self.connections += 1
         channel = _Channel()
-        channel.factory = self
+        channel.site = channel.factory = self
         return channel
 
     def log(self, request: http.Request) -> None:

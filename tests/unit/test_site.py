@@ -214,6 +214,24 @@ def test_a_connection_that_stays() -> None:
     assert transport.disconnecting
 
 
+def test_a_client_that_does_not_read() -> None:
+    """Requests that it has sent ahead are answered when it reads on, so that answers never pile up."""
+    protocol, transport = Daemon().connect()
+    producer, write = transport.producer, transport.write
+    assert producer is not None
+
+    def full(octets: bytes) -> None:
+        write(octets)
+        producer.pauseProducing()
+
+    transport.write = full  # type: ignore[method-assign]
+    protocol.dataReceived(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+
+    for answered in (1, 2, 3, 3):
+        assert len(parsed(transport.value())) == answered
+        producer.resumeProducing()
+
+
 def test_a_body_that_nobody_wants() -> None:
     """A short one is read and thrown away, and the connection stays."""
     post = b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12345"
