@@ -659,14 +659,31 @@ def test_quit_after_a_fault() -> None:
     assert gone.called
 
 
-@pytest.mark.parametrize("end", [Connection.abort, Connection.quit])
-def test_ended_by_us(end: Callable[[Connection], object]) -> None:
+def test_quit_while_busy() -> None:
+    """What is under way is carried to its end first; what only waited goes elsewhere."""
+    peer = Peer()
+    done, waiting = peer.connection.deliver(batch()), peer.connection.deliver(batch())
+    peer.hears()
+    gone = peer.connection.quit()
+    assert kinds(waiting) == [Retired]
+    assert peer.hears() == b""
+    peer.says(b"250 Ok\r\n250 Ok\r\n354 Go\r\n", b"250 Queued\r\n")
+    assert kinds(done) == [Delivered]
+    assert not result_of(done).usable
+    assert peer.hears().endswith(b".\r\nQUIT\r\n")
+    peer.says(b"221 Bye\r\n")
+    assert peer.transport.disconnecting
+    peer.leaves()
+    assert gone.called
+
+
+def test_aborted() -> None:
     """A mail whose end has left is uncertain; another one goes elsewhere, and it is no fault."""
     for dialogue, kind in ((b"250 Ok\r\n", Retired), (b"250 Ok\r\n250 Ok\r\n354 Go\r\n", Uncertain)):
         peer = Peer()
         done = peer.connection.deliver(batch())
         peer.says(dialogue)
-        end(peer.connection)
+        peer.connection.abort()
         assert kinds(done) == [kind]
         assert peer.transport.disconnected
         peer.says(b"250 Ok\r\n")

@@ -75,7 +75,7 @@ class Connection(Opening):
         self._clean = True
         self._usable = True
         self._is_over = False
-        self._quitting = False
+        self._quitting = self._quit_said = False
         self._gone: list[Deferred[None]] = []
         self._deadline = Deadline(clock, self._passed)
         self._left = 0
@@ -108,17 +108,19 @@ class Connection(Opening):
         return done
 
     def quit(self) -> Deferred[None]:
-        """Say QUIT and close; fires when the connection is gone. What is under way ends as by `abort`."""
+        """Say QUIT, behind what is under way, and close; fires when the connection is gone, or was before."""
         if self._is_lost:
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._gone.append(gone)
-        if self.busy or not self._is_open:
+        if not self._is_open:
             self.abort()
         elif not (self._is_over or self._quitting):
             self._quitting = True
-            self.force_soon()
-            self._say(b"QUIT")
+            self._usable = False
+            self._retire_waiting(no_reply("the connection is to end"))
+            if not self._running:
+                self._say_quit()
         return gone
 
     def abort(self) -> None:
@@ -130,7 +132,7 @@ class Connection(Opening):
 
     def carry(self, replies: list[Reply]) -> None:
         """Part of Opening: give each reply to the transaction that waits for it."""
-        if self._quitting:
+        if self._quit_said:
             self.transport.loseConnection()
             return
         if not replies:
@@ -259,7 +261,11 @@ class Connection(Opening):
             self._usable = False
         if job.cut:
             self._end(reply)
-        elif not (self._usable or self._running):
+        elif self._usable or self._running:
+            return
+        elif self._quitting:
+            self._say_quit()
+        else:
             self._end(no_reply("the connection was closed behind a fault"))
 
     def _unasked(self, reply: Reply) -> None:
@@ -284,15 +290,24 @@ class Connection(Opening):
         self._answered.extend(self._running)
         self._running.clear()
         self._held = None
-        waiting, self._waiting = self._waiting, deque()
         self._deadline.stop()
         if not closed:
             self._leave()
         self._settle()
-        for batch, done in waiting:
-            done.callback(Result(_retired(batch, reply), usable=False))
+        self._retire_waiting(reply)
         if idle and self.when_ended is not None:
             self.when_ended(reply)
+
+    def _retire_waiting(self, reply: Reply) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for batch, done in waiting:
+            done.callback(Result(_retired(batch, reply), usable=False))
+
+    def _say_quit(self) -> None:
+        """No reply is due any more; whatever comes now is the one to QUIT."""
+        self._quit_said = True
+        self.force_soon()
+        self._say(b"QUIT")
 
     def _leave(self) -> None:
         """Close; what is still in our buffers is of no use to anybody."""
@@ -308,7 +323,7 @@ class Connection(Opening):
             self.idle_since = self.clock.seconds()
         for job in answered:
             job.done.callback(Result(_all_known(job), self._usable, job.begun, job.trouble))
-        if self._waiting:
+        if self._waiting and self._usable:
             self._begin()
 
     def _has_left(self, job: _Passage) -> bool:
