@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import idna
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
@@ -97,7 +98,7 @@ class Letters:
             connection = await carrier.dial(False).addTimeout(PATIENCE, self._clock)
         except Fault as fault:
             return to, f"{carrier.name}: {fault.outcome.reply}"
-        except TimeoutError:
+        except defer.TimeoutError:
             return to, f"{carrier.name}: no connection within {PATIENCE:g} s"
         recipients = tuple([Recipient(address) for address in to])
         timer = self._clock.callLater(PATIENCE, connection.abort)

@@ -17,7 +17,7 @@ from treq.client import HTTPClient
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import Clock, deferLater
@@ -44,14 +44,18 @@ class Webhook:
     """See the module's docstring. Make it where a disk may be waited for: it reads the certificate store.
 
     instance  which process it is that tells
-    reactor   connects, and is the clock
+    reactor   connects
+    clock     the time for tries and pauses
     warn      takes a line for the log
     """
 
-    def __init__(self, url: Secret, instance: str, reactor: Any, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: Secret, instance: str, reactor: Any, clock: IReactorTime, warn: Callable[[str], None]
+    ) -> None:
         self._url = url
         self._instance = instance
         self._reactor = reactor
+        self._clock: Any = clock
         self._warn = warn
         parts = urlsplit(url.reveal())
         self._tls = None
@@ -66,7 +70,7 @@ class Webhook:
         trouble = ""
         for pause in PAUSES:
             if pause:
-                await deferLater(self._reactor, pause)
+                await deferLater(self._clock, pause)
             if outdated():
                 return
             trouble = await self._post(change)
@@ -76,7 +80,7 @@ class Webhook:
 
     async def _post(self, change: Change) -> str:
         """One try: what went wrong, or ""."""
-        began = self._reactor.seconds()
+        began = self._clock.seconds()
         way = _Way(self._reactor, self._url, self._tls)
         try:
             # The URL is only known in here, and no error leaves this function.
@@ -86,13 +90,13 @@ class Webhook:
                 headers=way.headers,
                 allow_redirects=False,
                 unbuffered=True,
-                reactor=self._reactor,
+                reactor=self._clock,
                 timeout=TIMEOUT,
             )
             response = await request
             return "" if 200 <= response.code < 300 else f"it answered {response.code}"
         except Exception as trouble:
-            if self._reactor.seconds() - began >= TIMEOUT:
+            if self._clock.seconds() - began >= TIMEOUT:
                 return f"it did not answer within {TIMEOUT:g} s"
             return _words(trouble)
         finally:
