@@ -11,7 +11,7 @@ delivered nor deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -120,11 +120,21 @@ class Submission:
 
     head  the header fields that we add on top, with their line ends (and an empty line, where there was no header)
     body  everything below, its lines ended by CRLF; or the finished writer of a large one
+    due   when it is to be tried first; 0: at once
     """
 
     envelope: Envelope
     head: bytes
     body: bytes | BodyWriter
+    due: float = 0.0
+
+    def standings(self) -> list[Standing]:
+        """Its recipients as they stand at first."""
+        state = State.DEFERRED if self.due else State.READY
+        return [
+            Standing(number, recipient, state, due=self.due)
+            for number, recipient in enumerate(self.envelope.recipients)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +149,17 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Outcomes of one mail, durable together: new standings, reports to its sender, and whether that was all."""
+    """Outcomes of one mail, durable together: new standings, reports to its sender, and whether that was all.
+
+    notes  names and texts that are to be known after a restart, each in place of the one of that name before
+    """
 
     key: int
     uuid: str
     standings: Sequence[Standing]
     reports: Sequence[Submission] = ()
     finished: bool = False
+    notes: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +198,15 @@ class Health:
 class Spool(Protocol):
     """See the module's docstring. `tally` is what the start found; later movements are counted by the caller.
 
+    notes        by name, as they were at the start (see Settlement)
+
     quarantined  for the caller to set: called with each mail that `ready_after`, `due`, `find` or `page` found damaged
                  and that is HELD from now on, and with the state in which it was counted (None: in none)
     """
 
     backend: str
     tally: Tally
+    notes: Mapping[str, str]
     health: Health
     quarantined: Callable[[Mail, State | None], None]
 

@@ -636,12 +636,13 @@ class TestEconomy:
             reading.page_keys(connection, 1, 10)
             reading.oldest(connection, 1)
             reading.last_key(connection)
+            reading.held(connection)
             reading.mails(connection, [1, 2], 100)
             connection.set_trace_callback(None)
             for statement in asked:
                 plans += [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
 
-        assert len(asked) == 10
+        assert len(asked) == 12
         assert any("recipient_due" in plan for plan in plans)
         assert [plan for plan in plans if "TEMP B-TREE" in plan or ("SCAN" in plan and "CONSTANT" not in plan)] == []
 

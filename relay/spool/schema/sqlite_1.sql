@@ -39,6 +39,9 @@ CREATE TABLE recipient (
 CREATE INDEX recipient_due ON recipient (due) WHERE state = 1;
 CREATE INDEX recipient_held ON recipient (reply, mail) WHERE state = 2;
 
+-- What is to be known after a restart beside the mail: see Settlement.notes.
+CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+
 -- Changed by each probe: whether the disk still takes a commit.
 CREATE TABLE pulse (beat INTEGER NOT NULL);
 INSERT INTO pulse VALUES (0);

@@ -48,6 +48,11 @@ def _beginning_with(words: str) -> tuple[str, str]:
     return words, words[:-1] + chr(ord(words[-1]) + 1)
 
 
+def notes(connection: sqlite3.Connection) -> dict[str, str]:
+    """All notes, by name."""
+    return {str(name): str(text) for name, text in connection.execute("SELECT name, text FROM note")}
+
+
 def last_key(connection: sqlite3.Connection) -> int:
     """The highest key in use, 0 if there is none."""
     (in_mail,) = connection.execute("SELECT max(key) FROM mail").fetchone()

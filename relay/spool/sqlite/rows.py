@@ -10,7 +10,7 @@ from zlib import crc32
 from relay.envelope import Envelope, Recipient, key_of, uuid_of
 from relay.spool.bodies import WritingBody
 from relay.spool.checksum import checksum, notify_set, notify_text
-from relay.spool.spool import Damaged, Mail, Standing, State, Submission
+from relay.spool.spool import QUARANTINE, Damaged, Mail, Standing, State, Submission
 
 Row = tuple[Any, ...]
 
@@ -116,7 +116,7 @@ def with_body(found: Found, body: object) -> Found:
 
 def quarantined(found: Found, damage: str) -> Found:
     """A sound mail as it is once something of it was found damaged."""
-    reply = f"quarantine: {damage}"
+    reply = f"{QUARANTINE}{damage}"
     states = [standing.state for standing in found.mail.standings]
     standings = tuple(
         [
@@ -171,7 +171,7 @@ def _remains(key: int, row: Row | None, recipients: Sequence[Row], damage: str) 
     """What can be shown of a damaged mail: every recipient HELD that is not known to be done with."""
     columns = row or (None,) * 15
     text = [_shown(value) for value in columns]
-    reply = f"quarantine: {damage}"
+    reply = f"{QUARANTINE}{damage}"
     standings = tuple([_held(number, each, reply) for number, each in enumerate(recipients)])
     standings = standings or (Standing(0, Recipient(""), State.HELD, reply=reply),)
     states = [each[5] for each in recipients]

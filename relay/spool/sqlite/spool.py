@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from relay.envelope import Ids, key_of
 from relay.spool.background import Background, FromThreads
 from relay.spool.bodies import Bodies, WritingBody
-from relay.spool.spool import Body, Held, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
+from relay.spool.spool import QUARANTINE, Body, Held, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
 from relay.spool.sqlite import reading
 from relay.spool.sqlite.database import is_damage, trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
@@ -151,7 +151,8 @@ class SqliteSpool:
         if settlement.finished:
             write.gone = settlement.key
         else:
-            write.standings = [standing_row(settlement.key, standing) for standing in settlement.standings]
+            write.standings += [standing_row(settlement.key, standing) for standing in settlement.standings]
+        write.notes = settlement.notes
         return self._writer.put(write)
 
     def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
@@ -223,7 +224,7 @@ class SqliteSpool:
         return [each.mail for each in found]
 
     async def _hold(self, found: Found) -> None:
-        write = Write((found.mail.envelope.key, f"quarantine: {found.damage}"))
+        write = Write((found.mail.envelope.key, f"{QUARANTINE}{found.damage}"))
         await self._writer.put(write)
         if write.changed:
             self.quarantined(found.mail, found.was)
@@ -297,6 +298,8 @@ class SqliteSpool:
 def _add(write: Write, submission: Submission) -> None:
     write.mails.append(mail_row(submission))
     write.recipients.extend(recipient_rows(submission.envelope))
+    if submission.due:
+        write.standings.extend([standing_row(submission.envelope.key, each) for each in submission.standings()])
     if isinstance(submission.body, bytes):
         write.octets += len(submission.body)
 

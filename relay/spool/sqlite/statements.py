@@ -46,6 +46,8 @@ _HOLD_WITHOUT_RECIPIENT = (
     "WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM recipient WHERE mail = ?1)"
 )
 
+_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
+
 BEAT = "UPDATE pulse SET beat = beat + 1"
 """A commit that changes nothing of any mail."""
 
@@ -75,6 +77,12 @@ def update(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     newest = {row[:2]: row for row in rows}  # of two for one recipient SQLite would take either
     for portion in _portions(list(newest.values())):
         connection.execute(_UPDATE[len(portion)], tuple(chain.from_iterable(portion)))
+
+
+def note(connection: sqlite3.Connection, notes: Sequence[tuple[str, str]]) -> None:
+    """Each in place of the one of that name."""
+    for each in notes:
+        connection.execute(_NOTE, each)
 
 
 def hold(connection: sqlite3.Connection, key: int, reply: str) -> bool:

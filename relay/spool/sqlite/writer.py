@@ -45,12 +45,13 @@ class Write:
     With nothing in it, it only finds out whether the disk takes a commit.
     """
 
-    __slots__ = ("changed", "done", "error", "gone", "held", "mails", "octets", "recipients", "standings")
+    __slots__ = ("changed", "done", "error", "gone", "held", "mails", "notes", "octets", "recipients", "standings")
 
     def __init__(self, held: tuple[int, str] | None = None) -> None:
         self.mails: list[Row] = []
         self.recipients: list[Row] = []
-        self.standings: Sequence[Row] = ()
+        self.standings: list[Row] = []
+        self.notes: Sequence[tuple[str, str]] = ()
         self.gone = 0
         self.held = held
         self.octets = 0
@@ -245,6 +246,9 @@ class Writer:
         statements.insert_mails(connection, [row for write in group for row in write.mails])
         statements.insert_recipients(connection, [row for write in group for row in write.recipients])
         statements.update(connection, [row for write in group for row in write.standings])
+        for write in group:
+            if write.notes:
+                statements.note(connection, write.notes)
         for write in group:
             if write.held is not None:
                 write.changed = statements.hold(connection, *write.held)
