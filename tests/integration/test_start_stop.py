@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import PATIENCE, free_port
-from tests.running import COMMAND, Running, configure, given, letter, soon
+from tests.running import COMMAND, Running, Settings, configure, given, letter, soon
 from tests.sink import Sink
 
 ENDS = (0, -15)
@@ -38,7 +38,7 @@ def nobody_listens(port: int) -> bool:
 def test_a_configuration_with_many_faults(tmp_path: Path) -> None:
     """All of them are told, each with its file and key, and nothing was begun."""
     port = free_port()
-    sections = {
+    sections: Settings = {
         "": {"hostnam": "x"},
         "smtp": {"listen": [f"tcp:{port}:interface=127.0.0.1"], "max_recipients": 0},
         "retry": {"schedule": ["1 minute"]},
@@ -261,7 +261,7 @@ def test_every_line_of_the_log(tmp_path: Path) -> None:
 def test_what_waited_goes_on_after_the_stop(tmp_path: Path) -> None:
     """Mail that was ready and mail that was deferred: both are delivered by the next start, in its turn."""
     with Sink() as sink:
-        configure(tmp_path, [sink.table()], {"retry": {"schedule": ["2s"]}})
+        configure(tmp_path, [sink.table()], {"retry": {"schedule": ["2s"]}, "delivery": {"probe": "1s"}})
         with Running(tmp_path) as relay:
             sink.says("RCPT", "450 4.2.1 Later")
             [deferred] = relay.submit(letter("deferred"))
@@ -270,9 +270,9 @@ def test_what_waited_goes_on_after_the_stop(tmp_path: Path) -> None:
             [ready] = relay.submit(letter("ready"))
             relay.event("provider_down")
             assert relay.stop() in ENDS
-        sink.start()
         with Running(tmp_path) as relay:
             assert relay.health()["queue"]["total"] == 2
+            sink.start()
             order = [relay.event("finished")["id"] for _ in range(2)]
 
     assert sorted(order) == sorted([deferred, ready])
