@@ -59,6 +59,7 @@ class MemorySpool:
 
     def __init__(self, now: Callable[[], float], at_once: bool = True) -> None:
         self.tally = Tally()
+        self.notes: dict[str, str] = {}
         self.health = Health(True, 2**40, 2**41, 0, 0, 0.0)
         self.oldest: float | None = None
         self.at_once = at_once
@@ -156,11 +157,11 @@ class MemorySpool:
         envelope, body = submission.envelope, submission.body
         octets = body.octets if isinstance(body, MemoryWriter) else body
         assert isinstance(octets, bytes)
-        standings = tuple(Standing(number, recipient) for number, recipient in enumerate(envelope.recipients))
-        self.mails[envelope.key] = Mail(envelope, submission.head, octets, standings)
+        self.mails[envelope.key] = Mail(envelope, submission.head, octets, tuple(submission.standings()))
 
     def _settle(self, settlement: Settlement) -> None:
         self.settled.append(settlement)
+        self.notes.update(settlement.notes)
         for report in settlement.reports:
             self._insert(report)
         if settlement.finished:
