@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import smtplib
+import subprocess
 import sys
 import threading
 import time
@@ -58,22 +59,16 @@ def configure(folder: Path, providers: Sequence[Mapping[str, object]], settings:
     return file
 
 
-class Running(Daemon):
-    """mailrelay with the relay.toml in `folder`; once this is made it is up.
+class Reachable:
+    """A daemon that is up.
 
-    smtp, http  where it listens
-    started     the line of its log that says so
+    process     its process
+    smtp, http  the ports where it listens
     """
 
-    def __init__(self, folder: Path, *, under: Sequence[str | Path] = ()) -> None:
-        super().__init__([*under, *COMMAND], folder, os.environ)
-        try:
-            self.started = self.event("started")
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        self.smtp = _port(self.started["smtp"])
-        self.http = _port(self.started["http"])
+    process: subprocess.Popen[bytes]
+    smtp: int
+    http: int
 
     def client(self) -> smtplib.SMTP:
         """An application that has said EHLO."""
@@ -99,6 +94,20 @@ class Running(Daemon):
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError(f"no {name}")
+
+
+class Running(Daemon, Reachable):
+    """mailrelay with the relay.toml in `folder`; once this is made it is up, and `started` is its line that says so."""
+
+    def __init__(self, folder: Path, *, under: Sequence[str | Path] = ()) -> None:
+        super().__init__([*under, *COMMAND], folder, os.environ)
+        try:
+            self.started = self.event("started")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        self.smtp = _port(self.started["smtp"])
+        self.http = _port(self.started["http"])
 
 
 class _AnyStatus(urllib.request.HTTPErrorProcessor):
