@@ -6,90 +6,14 @@ remains. Callers: the connection, which also sends a body that is too large to b
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import idna
-from twisted.internet.defer import Deferred
-
 from relay.envelope import Recipient
 from relay.outcome import CannotTake, Outcome, ProviderFault, Rejected, Retired, Stage, Uncertain, classify
 from relay.reply import Reply
 from relay.smtp.data.send import stuffed
-from relay.spool.spool import Body
+from relay.upstream.batch import Batch, Features
+from relay.upstream.needs import NO_SMTP_UTF8, UNSOUND, in_ascii, lacking, sound
 
-IN_ONE_PIECE = 64 * 1024
-"""Content up to this many octets leaves together with its end; of more the end is held back until the rest has left."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _GOOD = {Stage.MAIL: 2, Stage.RCPT: 2, Stage.DATA: 3, Stage.BODY: None, Stage.DOT: 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What a provider offers in its reply to EHLO.
-
-    size  its limit in octets (RFC 1870); 0 where it states none, None where it does not offer SIZE
-    """
-
-    pipelining: bool = False
-    chunking: bool = False
-    size: int | None = None
-    eight_bit_mime: bool = False
-    smtp_utf8: bool = False
-    dsn: bool = False
-    enhanced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one transaction carries: some or all recipients of one mail.
-
-    sender     the reverse-path; "" is the null one
-    head       header fields that go on top of `body`
-    size       octets of head and body
-    eight_bit  whether any of them is above 127
-    ret, envid the DSN parameters of MAIL as they were received, or ""
-    before     called when the provider is ready for the content, which leaves once that has fired: where it is to be
-               written down first that the mail is under way
-    """
-
-    sender: str
-    recipients: tuple[Recipient, ...]
-    head: bytes
-    body: Body
-    size: int
-    eight_bit: bool = False
-    ret: str = ""
-    envid: str = ""
-    before: Callable[[], Deferred[None]] | None = None
-
-    @property
-    def in_one_piece(self) -> bool:
-        """Whether head and body leave together."""
-        return isinstance(self.body, bytes) and len(self.head) + len(self.body) <= IN_ONE_PIECE
-
-    @property
-    def octets(self) -> int:
-        """Octets of head and body, counted."""
-        return len(self.head) + (len(self.body) if isinstance(self.body, bytes) else self.body.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a Batch.
-
-    outcomes  one for each recipient, in their order
-    usable    whether the connection carries another transaction; else it closes by itself
-    begun     whether MAIL was accepted: what happened then may be about this mail
-    trouble   why the body could not be read (or `before` failed), if that was it; what had no outcome is Retired
-    """
-
-    outcomes: tuple[Outcome, ...]
-    usable: bool
-    begun: bool = False
-    trouble: Exception | None = None
 
 
 class Transaction:
@@ -220,9 +144,9 @@ class Transaction:
     def _compose(self, sender: str) -> list[str]:
         """MAIL and RCPT; settles recipients that cannot be named at this provider."""
         batch = self.batch
-        lacking = _lacking(batch, self._features)
-        if lacking is not None:
-            self._settle(CannotTake(lacking))
+        lacks = lacking(batch, self._features)
+        if lacks is not None:
+            self._settle(CannotTake(lacks))
             return []
         commands = [self._mail_command(sender, international=False)]
         commands += [self._rcpt_command(to.address, to, international=False) for to in batch.recipients]
@@ -241,22 +165,22 @@ class Transaction:
             addresses = [in_ascii(recipient.address) for recipient in batch.recipients]
         origin = sender if with_smtp_utf8 else in_ascii(sender)
         if origin is None:
-            self._settle(CannotTake(_NO_SMTP_UTF8))
+            self._settle(CannotTake(NO_SMTP_UTF8))
             return []
         commands = [self._mail_command(origin, international)]
-        if not _sound(commands[0]):
-            self._settle(Rejected(_UNSOUND, final=True))
+        if not sound(commands[0]):
+            self._settle(Rejected(UNSOUND, final=True))
             return []
         for number, (address, recipient) in enumerate(zip(addresses, batch.recipients, strict=True)):
             if address is None:
-                self.outcomes[number] = CannotTake(_NO_SMTP_UTF8)
+                self.outcomes[number] = CannotTake(NO_SMTP_UTF8)
                 continue
             command = self._rcpt_command(address, recipient, international)
-            if _sound(command):
+            if sound(command):
                 self._asked.append(number)
                 commands.append(command)
             else:
-                self.outcomes[number] = Rejected(_UNSOUND, final=True)
+                self.outcomes[number] = Rejected(UNSOUND, final=True)
         return commands
 
     def _mail_command(self, sender: str, international: bool) -> str:
@@ -399,38 +323,3 @@ class Transaction:
         self.clean = clean
         self.usable = self.usable and not self.cut
         return b""
-
-
-_UNSOUND = Reply(553, "5.1.3", ("an address or parameter holds a control character, and is never sent",))
-_NO_SMTP_UTF8 = Reply(553, "5.6.7", ("the address is not ASCII, and the provider does not offer SMTPUTF8",))
-_NO_8BITMIME = Reply(554, "5.6.3", ("the mail has 8-bit octets, and the provider does not offer 8BITMIME",))
-
-
-def _lacking(batch: Batch, features: Features) -> Reply | None:
-    """Our own reply for a mail that the provider cannot take, whoever gets it."""
-    if features.size and batch.size > features.size:
-        words = f"the mail has {batch.size} octets, and the provider takes at most {features.size}"
-        return Reply(552, "5.3.4", (words,))
-    return _NO_8BITMIME if batch.eight_bit and not features.eight_bit_mime else None
-
-
-def in_ascii(address: str) -> str | None:
-    """The address with its domain as an A-label (RFC 5890), or None if it has no such form.
-
-    >>> in_ascii("b@bücher.example.net")
-    'b@xn--bcher-kva.example.net'
-    """
-    local, at, domain = address.rpartition("@")
-    if address.isascii():
-        return address
-    if not local.isascii():
-        return None
-    try:
-        return f"{local}{at}{idna.encode(domain, uts46=True).decode()}"
-    except idna.IDNAError:
-        return None
-
-
-def _sound(command: str) -> bool:
-    """Whether nothing in it could end the line."""
-    return _CONTROL.search(command) is None

@@ -24,7 +24,9 @@ from relay.outcome import (
 )
 from relay.reply import Reply, no_reply
 from relay.smtp.grammar.replies import Replies
-from relay.upstream.transaction import IN_ONE_PIECE, Batch, Features, Transaction, in_ascii
+from relay.upstream.batch import IN_ONE_PIECE, Batch, Features
+from relay.upstream.needs import in_ascii
+from relay.upstream.transaction import Transaction
 
 PLAIN = Features()
 PIPELINED = Features(pipelining=True)

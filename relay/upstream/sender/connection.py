@@ -20,11 +20,12 @@ from twisted.python.failure import Failure
 from relay.config.values import Provider
 from relay.outcome import Outcome, Retired, Stage
 from relay.reply import Reply, no_reply
+from relay.upstream.batch import Batch, Result
 from relay.upstream.sender.content import Content
 from relay.upstream.sender.deadline import Deadline
 from relay.upstream.sender.opening import AWAITED, Opening
 from relay.upstream.sender.tls import Trust
-from relay.upstream.transaction import Batch, Result, Transaction
+from relay.upstream.transaction import Transaction
 
 _PATIENCE = {Stage.MAIL: 300.0, Stage.RCPT: 300.0, Stage.DATA: 120.0, Stage.BODY: 180.0}
 """Seconds (RFC 5321, 4.5.3.2). The one for the end of the mail is configured."""

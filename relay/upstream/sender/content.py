@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from relay.smtp.data.send import DotStuffer
 from relay.spool.spool import BodyReader
-from relay.upstream.transaction import Batch
+from relay.upstream.batch import Batch
 
 PIECE = 128 * 1024
 """Octets that are read, and leave, at once."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from relay.reply import Reply
-from relay.upstream.transaction import Features
+from relay.upstream.batch import Features
 
 # Old servers say `AUTH=PLAIN LOGIN`, some beside the line that RFC 4954 wants, some alone.
 _KEYWORD = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:[ =]+(.*))?", re.DOTALL)

@@ -26,11 +26,11 @@ from relay.config.values import Provider
 from relay.outcome import ProviderFault, Stage, classify
 from relay.reply import Reply, no_reply
 from relay.smtp.grammar.replies import Replies
+from relay.upstream.batch import Features
 from relay.upstream.sender.ehlo import Offer, offer
 from relay.upstream.sender.login import Login, order
 from relay.upstream.sender.outflow import Outflow
 from relay.upstream.sender.tls import Handshake, Trust
-from relay.upstream.transaction import Features
 
 CLOSES_WITHIN = 2.0
 """Seconds a provider has to answer QUIT, and to close its side of a connection."""
