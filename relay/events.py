@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, cast
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, LogPublisher, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import provider
 
@@ -216,8 +216,18 @@ class Events:
         self._write({"time": timestamp(self._now()), "level": level, "event": event, **fields})
 
 
+def take_over(publisher: LogPublisher, events: Events) -> None:
+    """Make `events` the only one that hears what Twisted logs through `publisher`.
+
+    twistd's own observer writes text to standard output in the reactor's thread, and would wait there for a reader.
+    """
+    for other in list(publisher._observers):
+        publisher.removeObserver(other)
+    publisher.addObserver(twisted_observer(events))
+
+
 def twisted_observer(events: Events) -> ILogObserver:
-    """An observer for `twisted.logger.globalLogPublisher` that says Twisted's warnings and errors as ours.
+    """An observer that says Twisted's warnings and errors as ours.
 
     What it logs at lower levels (listening ports, factories, sessions) is dropped: our own events say what matters.
     """

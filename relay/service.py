@@ -40,7 +40,7 @@ from relay.config.values import Listener, Provider
 from relay.delivery.account import Account
 from relay.delivery.delivery import Delivery, Settings
 from relay.delivery.reports import Reports, Terms
-from relay.events import Events, twisted_observer
+from relay.events import Events, take_over
 from relay.http import figures
 from relay.http.site import make_site
 from relay.intake import Intake
@@ -141,8 +141,7 @@ class Relay(Service):
         except OSError as error:
             raise CannotStart(f"the log file {log.file} cannot be opened: {error.strerror}") from None
         self._events = Events(self._log, time.time)
-        self._observer = twisted_observer(self._events)
-        globalLogPublisher.addObserver(self._observer)
+        take_over(globalLogPublisher, self._events)
 
     def _wire(self) -> None:
         config, reactor, events = self._config, self._reactor, self._events
@@ -304,7 +303,6 @@ class Relay(Service):
             timer.cancel()
         await self._spool.close()
         self._events.stopped()
-        globalLogPublisher.removeObserver(self._observer)
         self._log.close(2.0)
 
     def _end_now(self) -> None:

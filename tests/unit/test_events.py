@@ -6,13 +6,14 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
-from twisted.logger import Logger, LogLevel, LogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 
 from relay.envelope import Envelope, Recipient
-from relay.events import Entry, Events, twisted_observer
+from relay.events import Entry, Events, take_over, twisted_observer
 from relay.log import json_line, text_line
 from relay.reply import Reply
 
@@ -194,3 +195,14 @@ def test_a_failure_that_was_only_noted() -> None:
     [line] = heard(lambda log: log.failure("noted", trouble(), level=LogLevel.info))
 
     assert line["level"] == "error"
+
+
+def test_the_only_one_that_hears() -> None:
+    """Another observer, such as twistd's that writes to standard output and waits, hears nothing any more."""
+    lines, others = Lines(), list[LogEvent]()
+    publisher = LogPublisher(cast(ILogObserver, others.append), cast(ILogObserver, others.append))
+    take_over(publisher, Events(lines, lambda: NOW))
+    Logger("twisted.internet", observer=publisher).warn("a warning")
+
+    assert others == []
+    assert [line["message"] for line in lines] == ["a warning"]
