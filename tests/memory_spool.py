@@ -5,7 +5,7 @@ Nothing is durable until `commit` is called, unless `at_once` is set. `refuse` m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -60,6 +60,7 @@ class MemorySpool:
     def __init__(self, now: Callable[[], float], at_once: bool = True) -> None:
         self.tally = Tally()
         self.notes: dict[str, str] = {}
+        self.known_origins: set[str] = set()
         self.health = Health(True, 2**40, 2**41, 0, 0, 0.0)
         self.oldest: float | None = None
         self.at_once = at_once
@@ -97,6 +98,14 @@ class MemorySpool:
             else:
                 write()
                 done.callback(None)
+
+    def origins(self, beginning: str) -> Deferred[list[str]]:
+        """See Spool."""
+        return succeed([origin for origin in self.known_origins if origin.startswith(beginning)])
+
+    def forget(self, origins: Sequence[str]) -> Deferred[None]:
+        """See Spool."""
+        return self._write(lambda: self.known_origins.difference_update(origins))
 
     def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
         """See Spool."""
@@ -157,6 +166,8 @@ class MemorySpool:
         envelope, body = submission.envelope, submission.body
         octets = body.octets if isinstance(body, MemoryWriter) else body
         assert isinstance(octets, bytes)
+        if submission.origin:
+            self.known_origins.add(submission.origin)
         self.mails[envelope.key] = Mail(envelope, submission.head, octets, tuple(submission.standings()))
 
     def _settle(self, settlement: Settlement) -> None:

@@ -118,15 +118,17 @@ Body = bytes | BodyReader
 class Submission:
     """A mail to be made durable.
 
-    head  the header fields that we add on top, with their line ends (and an empty line, where there was no header)
-    body  everything below, its lines ended by CRLF; or the finished writer of a large one
-    due   when it is to be tried first; 0: at once
+    head    the header fields that we add on top, with their line ends (and an empty line, where there was no header)
+    body    everything below, its lines ended by CRLF; or the finished writer of a large one
+    due     when it is to be tried first; 0: at once
+    origin  from where it was taken, if that is to be known after a restart (see Spool.origins); else ""
     """
 
     envelope: Envelope
     head: bytes
     body: bytes | BodyWriter
     due: float = 0.0
+    origin: str = ""
 
     def standings(self) -> list[Standing]:
         """Its recipients as they stand at first."""
@@ -225,6 +227,12 @@ class Spool(Protocol):
 
     def settle(self, settlement: Settlement) -> Deferred[None]:
         """Fires when it is durable. With `finished`, mail and body are gone then; reports stand in the same commit."""
+
+    def origins(self, beginning: str) -> Deferred[list[str]]:
+        """The origins of mails, also of those that have ended, that begin so and were not forgotten."""
+
+    def forget(self, origins: Sequence[str]) -> Deferred[None]:
+        """Fires when it is durable that these are no origins any more."""
 
     def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
         """At most `limit` mails above `key` of which a recipient is READY, by key.

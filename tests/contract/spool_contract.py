@@ -431,6 +431,22 @@ class SpoolContract:
         assert keys(bench.page()) == keys([submission])
         assert bench.body(of(bench.find(submission))) == body
 
+    def test_an_origin_is_known_until_it_is_forgotten(self, bench: Bench) -> None:
+        """It is durable with its mail, outlives that, and is found by how it begins."""
+        bench.open()
+        submission = replace(bench.mail(), origin="drop/a 17 ü")
+        other = replace(bench.mail(), origin="drop/b 17")
+        bench.pump.wait(gatherResults([bench.spool.submit(submission), bench.spool.submit(other)]))
+        bench.settle(submission)
+
+        spool = bench.open()
+
+        assert bench.pump.wait(spool.origins("drop/a")) == ["drop/a 17 ü"]
+        found = bench.pump.wait(spool.origins("drop/"))
+        assert sorted(found) == ["drop/a 17 ü", "drop/b 17"]
+        bench.pump.wait(spool.forget(["drop/a 17 ü", "drop/never"]))
+        assert bench.pump.wait(bench.open().origins("drop/")) == ["drop/b 17"]
+
     def test_finding_by_id(self, bench: Bench) -> None:
         """None for what is no id of ours, for another's, and for one that was never given."""
         bench.open()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from relay.envelope import key_of
 from relay.spool.spool import QUARANTINE, UNCERTAIN, Damaged, Held, State, Tally
 from relay.spool.sqlite.database import is_damage
-from relay.spool.sqlite.rows import MAIL, MISSING, RECIPIENT, Found, Row, read, with_body
+from relay.spool.sqlite.rows import MAIL, MISSING, ORIGIN, RECIPIENT, Found, Row, read, with_body
 
 OCTETS = 8 * 1024 * 1024
 """Octets of bodies in one answer; the mails after that come without."""
@@ -21,7 +21,7 @@ def check_tables(connection: sqlite3.Connection) -> None:
     """Raises sqlite3.Error where the schema does not hold what is read and written."""
     connection.execute(f"EXPLAIN SELECT {MAIL} FROM mail")
     connection.execute(f"EXPLAIN SELECT {RECIPIENT} FROM recipient")
-    connection.execute("EXPLAIN SELECT beat FROM pulse")
+    connection.execute("EXPLAIN SELECT name, text, beat FROM note, pulse")
 
 
 def tally(connection: sqlite3.Connection) -> Tally:
@@ -49,8 +49,15 @@ def _beginning_with(words: str) -> tuple[str, str]:
 
 
 def notes(connection: sqlite3.Connection) -> dict[str, str]:
-    """All notes, by name."""
-    return {str(name): str(text) for name, text in connection.execute("SELECT name, text FROM note")}
+    """All notes, by name, but those that are origins."""
+    found = {str(name): str(text) for name, text in connection.execute("SELECT name, text FROM note")}
+    return {name: text for name, text in found.items() if not name.startswith(ORIGIN)}
+
+
+def origins(connection: sqlite3.Connection, beginning: str) -> list[str]:
+    """Those that begin so."""
+    rows = connection.execute("SELECT name FROM note WHERE name >= ? AND name < ?", _beginning_with(ORIGIN + beginning))
+    return [name.removeprefix(ORIGIN) for (name,) in rows]
 
 
 def last_key(connection: sqlite3.Connection) -> int:

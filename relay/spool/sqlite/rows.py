@@ -22,6 +22,8 @@ MAIL = (
 
 RECIPIENT = "mail, number, address, notify, orcpt, state, attempts, due, provider, pinned, uncertain, warned, reply"
 
+ORIGIN = "origin "
+"""How the name of a note begins that holds a Submission.origin."""
 
 MISSING = "its row is missing"
 """The damage of a mail of which there are recipients at most."""

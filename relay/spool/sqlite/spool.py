@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from relay.spool.sqlite.database import is_damage, trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
 from relay.spool.sqlite.health import IDLE, Pulse, look
 from relay.spool.sqlite.opening import SUSPECT, Opened, opened
-from relay.spool.sqlite.rows import Found, mail_row, recipient_rows, standing_row
+from relay.spool.sqlite.rows import ORIGIN, Found, mail_row, recipient_rows, standing_row
 from relay.spool.sqlite.writer import Write, Writer
 
 P = ParamSpec("P")
@@ -142,6 +142,7 @@ class SqliteSpool:
     def settle(self, settlement: Settlement) -> Deferred[None]:
         """See Spool."""
         write = Write()
+        write.outcome = True
         try:
             for report in settlement.reports:
                 _add(write, report)
@@ -152,7 +153,17 @@ class SqliteSpool:
             write.gone = settlement.key
         else:
             write.standings += [standing_row(settlement.key, standing) for standing in settlement.standings]
-        write.notes = settlement.notes
+        write.notes += settlement.notes
+        return self._writer.put(write)
+
+    def origins(self, beginning: str) -> Deferred[list[str]]:
+        """See Spool."""
+        return self._ask(reading.origins, beginning)
+
+    def forget(self, origins: Sequence[str]) -> Deferred[None]:
+        """See Spool."""
+        write = Write()
+        write.forgotten = origins
         return self._writer.put(write)
 
     def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
@@ -259,9 +270,10 @@ class SqliteSpool:
 
     def _group_written(self, writes: int, seconds: float, bodies: list[str]) -> None:
         self._idle = 0
-        self.committed(writes, seconds)
         if bodies:
             self._bodies.remove(bodies)
+        if writes:
+            self.committed(writes, seconds)
 
     def _suspect(self) -> None:
         """Have the next start look closer. In any thread."""
@@ -298,6 +310,8 @@ class SqliteSpool:
 def _add(write: Write, submission: Submission) -> None:
     write.mails.append(mail_row(submission))
     write.recipients.extend(recipient_rows(submission.envelope))
+    if submission.origin:
+        write.notes.append((f"{ORIGIN}{submission.origin}", ""))
     if submission.due:
         write.standings.extend([standing_row(submission.envelope.key, each) for each in submission.standings()])
     if isinstance(submission.body, bytes):

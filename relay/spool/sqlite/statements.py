@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from relay.spool.sqlite.rows import Row
+from relay.spool.sqlite.rows import ORIGIN, Row
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ _HOLD_WITHOUT_RECIPIENT = (
 )
 
 _NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
+_FORGET = "DELETE FROM note WHERE name = ?"
 
 BEAT = "UPDATE pulse SET beat = beat + 1"
 """A commit that changes nothing of any mail."""
@@ -83,6 +84,11 @@ def note(connection: sqlite3.Connection, notes: Sequence[tuple[str, str]]) -> No
     """Each in place of the one of that name."""
     for each in notes:
         connection.execute(_NOTE, each)
+
+
+def forget(connection: sqlite3.Connection, origins: Sequence[str]) -> None:
+    """The notes of these origins."""
+    connection.executemany(_FORGET, [(f"{ORIGIN}{origin}",) for origin in origins])
 
 
 def hold(connection: sqlite3.Connection, key: int, reply: str) -> bool:

@@ -42,27 +42,43 @@ _BLAMELESS = (0, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQL
 class Write:
     """What is to be durable together: rows of new mails, new standings, a mail that has ended, a damaged one.
 
-    With nothing in it, it only finds out whether the disk takes a commit.
+    With nothing in it, it only finds out whether the disk takes a commit. An `outcome` is of a mail that was
+    acknowledged before, and so may use the reserve.
     """
 
-    __slots__ = ("changed", "done", "error", "gone", "held", "mails", "notes", "octets", "recipients", "standings")
+    __slots__ = (
+        "changed",
+        "done",
+        "error",
+        "forgotten",
+        "gone",
+        "held",
+        "mails",
+        "notes",
+        "octets",
+        "outcome",
+        "recipients",
+        "standings",
+    )
 
     def __init__(self, held: tuple[int, str] | None = None) -> None:
         self.mails: list[Row] = []
         self.recipients: list[Row] = []
         self.standings: list[Row] = []
-        self.notes: Sequence[tuple[str, str]] = ()
+        self.notes: list[tuple[str, str]] = []
+        self.forgotten: Sequence[str] = ()
         self.gone = 0
         self.held = held
         self.octets = 0
+        self.outcome = held is not None
         self.changed = False
         self.done: Deferred[None] = Deferred()
         self.error: SpoolFailing | None = None
 
     @property
-    def new(self) -> bool:
-        """Whether it is but a new mail, and no outcome of one that was acknowledged."""
-        return bool(self.mails) and not self.standings and not self.gone
+    def empty(self) -> bool:
+        """Whether it is only to find out."""
+        return not (self.mails or self.standings or self.gone or self.held or self.notes or self.forgotten)
 
 
 class Writer:
@@ -127,7 +143,10 @@ class Writer:
             group, more = self._gather()
             if group:
                 began = time.monotonic()
-                bodies = self._write(group)
+                try:
+                    bodies = self._write(group)
+                except Exception as error:  # whatever it is, the thread goes on and nothing is acknowledged
+                    bodies = self._unexpected(group, error)
                 self.looked_at = self._now()
                 self._reactor.callFromThread(self._tell, group, time.monotonic() - began, bodies)
 
@@ -171,12 +190,18 @@ class Writer:
             self._slack = False
 
     def _tell(self, group: list[Write], seconds: float, bodies: list[str]) -> None:
-        self._on_group(len(group), seconds, bodies)
         for write in group:
             if write.error is None:
                 write.done.callback(None)
             else:
                 write.done.errback(write.error)
+        self._on_group(sum([not write.empty for write in group]), seconds, bodies)
+
+    def _unexpected(self, group: list[Write], error: Exception) -> list[str]:
+        self.writable = False
+        for write in group:
+            write.error = write.error or SpoolFailing(f"the spool could not be written: {error!r}")
+        return []
 
     def _write(self, group: list[Write]) -> list[str]:
         """Commit the group; the bodies of the mails in it that have ended. What failed has its `error`."""
@@ -190,7 +215,8 @@ class Writer:
             if not isinstance(error, sqlite3.Error) or code(error) in _BLAMELESS:
                 return self._one_by_one(group, error)
             return self._failed(group, error)
-        self._follow_oldest(group)
+        with suppress(sqlite3.Error):  # the commit stands, whatever can be read after it
+            self._follow_oldest(group)
         return bodies
 
     def _one_by_one(self, group: list[Write], error: Exception) -> list[str]:
@@ -209,7 +235,7 @@ class Writer:
         outcomes = []
         self._full = isinstance(failing, SpoolFull)
         if self._full and self._reserve.release():
-            outcomes = [write for write in group if not write.new]
+            outcomes = [write for write in group if write.outcome]
         for write in group:
             if write not in outcomes:
                 write.error = failing
@@ -249,6 +275,8 @@ class Writer:
         for write in group:
             if write.notes:
                 statements.note(connection, write.notes)
+            if write.forgotten:
+                statements.forget(connection, write.forgotten)
         for write in group:
             if write.held is not None:
                 write.changed = statements.hold(connection, *write.held)
