@@ -33,6 +33,7 @@ def salvage(path: Path, fresh: sqlite3.Connection, first_page: bytes) -> tuple[i
             reading.check_tables(source)
         except sqlite3.Error:
             continue
+        _copy_notes(source, fresh)
         keys = sorted({key for statement in _KEYS for key in _readable(source, statement)})
         for start in range(0, len(keys), _AT_ONCE):
             found = reading.mails(source, keys[start : start + _AT_ONCE], _AT_ONCE * LARGE)
@@ -120,6 +121,13 @@ def _beyond(reads: Callable[[int], bool], bad: int) -> int | None:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if reads(middle) else (good, middle)
     return good
+
+
+def _copy_notes(source: sqlite3.Connection, fresh: sqlite3.Connection) -> None:
+    """Those before the first that cannot be read; each is only the memory of something, and no mail."""
+    with suppress(sqlite3.Error):
+        for name, text in source.execute("SELECT name, text FROM note"):
+            statements.note(fresh, [(name, text)])
 
 
 def _copy(found: list[Found], fresh: sqlite3.Connection) -> None:
