@@ -147,8 +147,12 @@ class Schedule:
 
     def add(self, submission: Submission) -> None:
         """A mail has just become durable: try it now if there is room, else when there is."""
-        self.counts["ready"] += 1
         envelope = submission.envelope
+        if submission.due:
+            self.counts["deferred"] += 1
+            self.due_at(submission.due)
+            return
+        self.counts["ready"] += 1
         if self._behind or len(self.items) >= self._limit or not self._running:
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
@@ -156,8 +160,8 @@ class Schedule:
             return
         self._cursor = max(self._cursor, envelope.key)
         body = submission.body if isinstance(submission.body, bytes) else None
-        standings = [Standing(number, recipient) for number, recipient in enumerate(envelope.recipients)]
-        self._enter(Item(envelope, submission.head, body, standings), list(range(len(standings))))
+        item = Item(envelope, submission.head, body, submission.standings())
+        self._enter(item, list(range(len(item.standings))))
 
     def show(self, item: Item) -> None:
         """Count the item where it stands now; out of memory with it, if nothing is to be done for it at present."""

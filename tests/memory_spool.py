@@ -59,7 +59,7 @@ class MemorySpool:
 
     def __init__(self, now: Callable[[], float], at_once: bool = True) -> None:
         self.tally = Tally()
-        self.notes: dict[str, str] = {}
+        self.notes: Mapping[str, str] = {}
         self.known_origins: set[str] = set()
         self.health = Health(True, 2**40, 2**41, 0, 0, 0.0)
         self.oldest: float | None = None
@@ -172,7 +172,7 @@ class MemorySpool:
 
     def _settle(self, settlement: Settlement) -> None:
         self.settled.append(settlement)
-        self.notes.update(settlement.notes)
+        self.notes = {**self.notes, **dict(settlement.notes)}
         for report in settlement.reports:
             self._insert(report)
         if settlement.finished:

@@ -78,6 +78,7 @@ class ScriptedProvider:
         self.certificate_ends: float | None = None
         self.dialled = 0
         self.depth = 1
+        self.begun = False
         self.config = Provider(host=name, name=name, port=25, tls="none", connections=connections, **more)  # type: ignore[arg-type]
         self.batches: list[Batch] = []
         self.connections: list[ScriptedConnection] = []
@@ -100,7 +101,7 @@ class ScriptedProvider:
         connection, batch, done = self.under_way.pop(0)
         outcomes, usable = self.says(batch)
         connection.carried += usable
-        done.callback(Result(outcomes, usable))
+        done.callback(Result(outcomes, usable, self.begun))
 
     @property
     def open(self) -> int:

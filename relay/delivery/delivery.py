@@ -1,25 +1,27 @@
 """Delivery: hands mail that is due to providers and writes down what came of it.
 
-Recipients of a mail that may go to one provider stand in that provider's line; `pump` takes from the lines as long as
-there are workers and connections. A transaction ends in one settlement, one commit for all its recipients, and only
-then is anything logged, counted or tried on. Callers: the schedule (`ready`), the pools (`changed`), the service.
+`pump` takes from the lines as long as there are workers and connections. A transaction ends in one settlement, one
+commit for all its recipients, and only then is anything logged, counted or tried on. Callers: the schedule (`ready`),
+the pools (`changed`), the service.
 
 Failure: an outcome that cannot be written is kept and written again every second; until then nothing new is begun.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from relay.delivery.account import Account
+from relay.delivery.brakes import Brakes
+from relay.delivery.digests import Digests, waits_for_digest
+from relay.delivery.flights import Flights
 from relay.delivery.judgement import Circumstances, judge
+from relay.delivery.lines import Lines, Task
 from relay.delivery.reports import Reports
 from relay.events import Events
 from relay.outcome import CannotTake, Outcome, Rejected
@@ -27,8 +29,7 @@ from relay.outcome import Deferred as Postponed
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
 from relay.spool.spool import Body, Damaged, Settlement, Spool, SpoolError, Standing, State, Submission
-from relay.upstream.pool import Pool
-from relay.upstream.router import Ask, next_step
+from relay.upstream.pool import PATIENCE, Pool
 from relay.upstream.sender import Batch, Result
 
 AGAIN = 1.0
@@ -37,19 +38,13 @@ AGAIN = 1.0
 GOES_ROUND = (CannotTake, Postponed, Rejected)
 """What a provider says of the mail, so that the next one is asked."""
 
-
-@dataclass(slots=True)
-class Task:
-    """Recipients of one mail, by number, that are to go to one provider; none of them before `not_before`."""
-
-    item: Item
-    numbers: list[int]
-    not_before: float = 0.0
+_UNDER_WAY = "uncertain: the daemon ended while a final dot was under way"
+_SUSPECTED = "suspected: it was under way three times when the daemon ended without a word"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What of the configuration delivery goes by."""
+    """What of the configuration delivery goes by. `hold_uncertain` names the providers with on_uncertain = "hold"."""
 
     workers: int
     batch_size: int
@@ -58,25 +53,33 @@ class Settings:
     hold_uncertain: frozenset[str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Attempt:
-    """One transaction under way: which recipients of which mail, where, since when."""
+    """One transaction under way, and then what came of it.
+
+    rest    recipients of the same task that wait until it is over
+    age     of the mail, when this began
+    marked  whether it is written down that a dot is under way
+    """
 
     item: Item
     numbers: list[int]
     rest: list[int]
     pool: Pool
     began: float
+    age: float
+    marked: bool = False
     body: Body = b""
     outcomes: tuple[Outcome, ...] = ()
     settled: tuple[Standing, ...] = ()
     again: tuple[int, ...] = ()
     reports: tuple[Submission, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
     trouble: Exception | None = None
 
 
 class Delivery:
-    """See the module's docstring."""
+    """See the module's docstring. `now` is on the spool's scale."""
 
     def __init__(
         self,
@@ -87,26 +90,28 @@ class Delivery:
         now: Callable[[], float],
         uniform: Callable[[float, float], float],
         reports: Reports,
+        brakes: Brakes,
+        flights: Flights | None,
         account: Account,
         events: Events,
     ) -> None:
         self.settings = settings
+        self.brakes = brakes
+        self.lines = Lines(pools, clock, brakes, self.pump)
         self._spool = spool
         self._pools = dict(pools)
-        self._names = list(self._pools)
+        self._names = list(pools)
         self._clock = clock
         self._now = now
         self._uniform = uniform
         self._reports = reports
+        self._digests = Digests(spool, reports, clock, events, self._in_a_digest)
+        self._flights = flights
         self._account = account
         self._events = events
         self._schedule: Schedule
-        self._lines: dict[str, deque[Task]] = {name: deque() for name in self._pools}
-        self._stranded: deque[Task] = deque()
-        self._paused: list[Task] = []
-        self._pauses = LoopingCall(self._end_pauses)
-        self._pauses.clock = clock
-        self._active = 0
+        self._attempts: set[Attempt] = set()
+        self._stalled = 0
         self._unwritten = 0
         self._stopping = False
         self._pumping = False
@@ -115,69 +120,69 @@ class Delivery:
     def start(self, schedule: Schedule) -> None:
         """Take what `schedule` hands out."""
         self._schedule = schedule
+        self._digests.start(schedule)
+        self.brakes.start()
 
     def stop(self) -> Deferred[None]:
         """Begin nothing more; fires when no transaction is under way and every outcome is written."""
         self._stopping = True
-        if self._pauses.running:
-            self._pauses.stop()
+        self.lines.stop()
         done: Deferred[None] = Deferred()
         self._drained = done
         self._tell_if_drained()
         return done
 
     def ready(self, item: Item, numbers: list[int]) -> None:
-        """Recipients of a mail are to be tried: put each into the line of the provider that is next for it."""
-        self._route(Task(item, numbers))
+        """Recipients of a mail are to be tried."""
+        if self._flights is not None and self._flights.suspected(item.envelope.key):
+            self._hold(item, numbers, _SUSPECTED)
+            return
+        if waits_for_digest(item):
+            self._digests.add(item)
+            return
+        self.lines.put(Task(item, numbers))
         self.pump()
 
     def changed(self) -> None:
         """A provider came up or went down: whoever waits may have to wait elsewhere."""
-        waiting = [*self._stranded]
-        self._stranded.clear()
-        for line in self._lines.values():
-            waiting.extend(line)
-            line.clear()
-        for task in waiting:
-            self._route(task)
+        self.lines.sort_again()
+        self.pump()
+
+    def tick(self) -> None:
+        """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
+        if self._flights is not None:
+            self._flights.beat()
+        self._stalled = sum(pool.stalled() for pool in self._pools.values())
+        if self._stalled:
+            self._release_rests()
+        for name, pool in self._pools.items():
+            if pool.may_be_tried:
+                self.lines.try_again(name)
         self.pump()
 
     def pump(self) -> None:
         """Begin transactions as long as somebody waits, a worker is free and a connection may be had."""
-        if self._pumping:
+        if self._pumping or self._stopping or self._unwritten:
             return
         self._pumping = True
         try:
-            begun = True
-            while begun and not self._stopping and not self._unwritten:
-                begun = False
-                for name, line in self._lines.items():
-                    if line and self._active < self.settings.workers and self._pools[name].room() > 0:
-                        self._begin(line.popleft(), self._pools[name])
-                        begun = True
+            taking = self.lines.take()
+            while len(self._attempts) - self._stalled < self.settings.workers and not self._unwritten:
+                task, pool = next(taking, (None, None))
+                if task is None or pool is None:
+                    break
+                self._begin(task, pool)
         finally:
             self._pumping = False
 
-    def _route(self, task: Task, first: bool = False) -> None:
-        """Split `task` by the provider that each recipient is to go to, and put the parts into their lines."""
-        item = task.item
-        up = [name for name, pool in self._pools.items() if pool.takes_mail]
-        parts: dict[str | None, list[int]] = {}
-        for number in task.numbers:
-            standing = item.standings[number]
-            pinned = standing.pinned and standing.provider in self._pools
-            order = [standing.provider] if pinned else self._names
-            step = next_step(item.rounds.get(number, {}), order, up)
-            parts.setdefault(step.provider if isinstance(step, Ask) else None, []).append(number)
-        for name, numbers in parts.items():
-            line = self._stranded if name is None else self._lines[name]
-            (line.appendleft if first else line.append)(Task(item, numbers))
-
     def _begin(self, task: Task, pool: Pool) -> None:
         item, size = task.item, self.settings.batch_size
-        attempt = Attempt(item, task.numbers[:size], task.numbers[size:], pool, self._clock.seconds())
-        self._active += 1
+        age = self._now() - item.envelope.received_at
+        attempt = Attempt(item, task.numbers[:size], task.numbers[size:], pool, self._clock.seconds(), age)
+        self._attempts.add(attempt)
         item.active += 1
+        if self._flights is not None:
+            self._flights.begin(item.envelope.key)
         self._schedule.show(item)
         pool.reserved += 1
         if item.body is not None:
@@ -187,95 +192,112 @@ class Delivery:
             reading.addCallbacks(self._send, self._unreadable, (attempt,), {}, (attempt,))
 
     def _send(self, body: Body, attempt: Attempt) -> None:
-        item, envelope = attempt.item, attempt.item.envelope
+        item, envelope, name = attempt.item, attempt.item.envelope, attempt.pool.name
         attempt.body = body
         if isinstance(body, bytes):
             self._schedule.keep_body(item, body)
-        recipients = tuple([item.standings[number].recipient for number in attempt.numbers])
         batch = Batch(
             envelope.sender,
-            recipients,
+            tuple([item.standings[number].recipient for number in attempt.numbers]),
             item.head,
             body,
             envelope.size,
             envelope.eight_bit,
             envelope.ret,
             envelope.envid,
+            (lambda: self._mark(attempt)) if name in self.settings.hold_uncertain else None,
         )
-        attempt.pool.send(batch, self._ended, attempt)
+        attempt.pool.send(batch, envelope.key, self._ended, attempt)
+
+    def _mark(self, attempt: Attempt) -> Deferred[None]:
+        """Write down that a dot is under way: a crash from here on holds the mail, and sends no second copy."""
+        attempt.marked = True
+        envelope, name = attempt.item.envelope, attempt.pool.name
+        marks = [
+            replace(
+                attempt.item.standings[number], state=State.HELD, due=0.0, provider=name, pinned=True, reply=_UNDER_WAY
+            )
+            for number in attempt.numbers
+        ]
+        return self._spool.settle(Settlement(envelope.key, envelope.uuid, marks))
 
     def _unreadable(self, failure: Failure, attempt: Attempt) -> None:
         """The body could not be read: held where it is damaged, tried again where the disk failed."""
         attempt.pool.reserved -= 1
-        item = attempt.item
-        numbers = attempt.numbers + attempt.rest
-        attempt.numbers, attempt.rest = numbers, []
+        attempt.numbers, attempt.rest = attempt.numbers + attempt.rest, []
         if failure.check(Damaged):
-            reply = f"quarantine: {failure.value}"
-            attempt.settled = tuple(
-                [
-                    Standing(number, standing.recipient, State.HELD, standing.attempts, reply=reply)
-                    for number, standing in ((number, item.standings[number]) for number in numbers)
-                ]
-            )
+            attempt.settled = _held(attempt.item, attempt.numbers, f"quarantine: {failure.value}")
             self._settle(attempt)
             return
         if not failure.check(SpoolError):
             self._events.error("a body could not be read", failure)
         self._end(attempt)
-        self._pause(Task(item, numbers, self._clock.seconds() + AGAIN))
+        self.lines.pause(Task(attempt.item, attempt.numbers, self._clock.seconds() + AGAIN))
+
+    def _hold(self, item: Item, numbers: list[int], reply: str) -> None:
+        """Hold recipients without trying them."""
+        attempt = Attempt(item, numbers, [], next(iter(self._pools.values())), self._clock.seconds(), 0.0)
+        self._attempts.add(attempt)
+        item.active += 1
+        attempt.settled = _held(item, numbers, reply)
+        self._settle(attempt)
 
     def _ended(self, result: Result, attempt: Attempt) -> None:
         """A transaction is over: judge it, and write down what that means."""
         item, name = attempt.item, attempt.pool.name
-        attempt.outcomes, attempt.trouble = result.outcomes, result.trouble
         if not isinstance(attempt.body, bytes):
             attempt.body.close()
-        for number, outcome in zip(attempt.numbers, result.outcomes, strict=True):
+        outcomes, attempt.notes = self.brakes.judge(name, item.envelope, result.outcomes)
+        attempt.outcomes, attempt.trouble = outcomes, result.trouble
+        for number, outcome in zip(attempt.numbers, outcomes, strict=True):
             if isinstance(outcome, GOES_ROUND):
                 item.rounds.setdefault(number, {})[name] = outcome
         judged = judge(
             [item.standings[number] for number in attempt.numbers],
-            result.outcomes,
+            outcomes,
             item.rounds,
-            self._circumstances(item, name),
+            self._circumstances(attempt),
         )
         attempt.settled, attempt.again = judged.standings, judged.again
-        if not attempt.settled:
+        if attempt.marked:
+            attempt.settled += tuple([item.standings[number] for number in attempt.again])
+        if not (attempt.settled or attempt.notes):
             self._written(attempt)
-        elif self._reports.owed(item, attempt.settled):
-            Deferred.fromCoroutine(self._settle_with_reports(attempt)).addErrback(self._report_failed, attempt)
+        elif self._reports.owed(item, attempt.settled, result.dsn):
+            Deferred.fromCoroutine(self._settle_with_reports(attempt, result.dsn))
         else:
             self._settle(attempt)
 
-    def _circumstances(self, item: Item, name: str) -> Circumstances:
-        now = self._now()
+    def _circumstances(self, attempt: Attempt) -> Circumstances:
+        name = attempt.pool.name
         return Circumstances(
             provider=name,
             order=self._names,
             up=[other for other, pool in self._pools.items() if pool.takes_mail],
             hold_uncertain=name in self.settings.hold_uncertain,
             retry=self.settings.retry,
-            age=now - item.envelope.received_at,
-            now=now,
+            age=attempt.age,
+            now=self._now(),
             uniform=self._uniform,
         )
 
-    async def _settle_with_reports(self, attempt: Attempt) -> None:
-        attempt.settled, attempt.reports = await self._reports.write(attempt.item, attempt.settled)
-        self._settle(attempt)
-
-    def _report_failed(self, failure: Failure, attempt: Attempt) -> None:
+    async def _settle_with_reports(self, attempt: Attempt, dsn: bool) -> None:
         """A report that cannot be written for a reason of ours must not keep its mail from being settled."""
-        self._events.error("a report could not be written", failure)
+        try:
+            written = await self._reports.write(attempt.item, attempt.settled, dsn)
+            attempt.settled, attempt.reports = written.standings, written.reports
+            attempt.notes += written.notes
+        except Exception:
+            self._events.error("a report could not be written", Failure(), id=attempt.item.envelope.uuid)
         self._settle(attempt)
 
     def _settle(self, attempt: Attempt) -> None:
         item = attempt.item
         changed = {standing.number: standing for standing in attempt.settled}
         finished = not any(changed.get(old.number, old).state.waiting for old in item.standings)
-        settlement = Settlement(item.envelope.key, item.envelope.uuid, attempt.settled, attempt.reports, finished)
-        writing = self._spool.settle(settlement)
+        writing = self._spool.settle(
+            Settlement(item.envelope.key, item.envelope.uuid, attempt.settled, attempt.reports, finished, attempt.notes)
+        )
         writing.addCallbacks(self._written_down, self._not_written, (attempt,), {}, (attempt,))
 
     def _not_written(self, failure: Failure, attempt: Attempt) -> None:
@@ -293,9 +315,11 @@ class Delivery:
 
     def _written(self, attempt: Attempt) -> None:
         """What came of it is durable: say so, and go on with whoever is left."""
-        item = attempt.item
+        item, again = attempt.item, set(attempt.again)
         for standing in attempt.settled:
             item.standings[standing.number] = standing
+            if standing.number in again:
+                continue
             item.queued.discard(standing.number)
             item.rounds.pop(standing.number, None)
             if standing.state is State.DEFERRED:
@@ -303,49 +327,50 @@ class Delivery:
         self._tell(attempt)
         for report in attempt.reports:
             self._schedule.add(report)
-        if attempt.again and attempt.trouble is None:
-            self._route(Task(item, list(attempt.again)), first=True)
-        elif attempt.again:  # the disk failed while the body left
-            self._pause(Task(item, list(attempt.again), self._clock.seconds() + AGAIN))
-        if attempt.rest:
-            delay = self.settings.batch_delay
-            task = Task(item, attempt.rest, self._clock.seconds() + delay)
-            if delay:
-                self._pause(task)
-            else:
-                self._route(task)
+        self._go_on(attempt)
         self._end(attempt)
 
+    def _go_on(self, attempt: Attempt) -> None:
+        now, item = self._clock.seconds(), attempt.item
+        if attempt.again and attempt.trouble is None:
+            self.lines.put(Task(item, list(attempt.again)), first=True)
+        elif attempt.again:  # the disk failed while the body left
+            self.lines.pause(Task(item, list(attempt.again), now + AGAIN))
+        if attempt.rest:
+            rest, attempt.rest = attempt.rest, []
+            if self.settings.batch_delay:
+                self.lines.pause(Task(item, rest, now + self.settings.batch_delay))
+            else:
+                self.lines.put(Task(item, rest))
+
+    def _release_rests(self) -> None:
+        """A batch whose provider does not answer holds up no further batch of its mail."""
+        before = self._clock.seconds() - PATIENCE
+        for attempt in self._attempts:
+            if attempt.rest and attempt.began <= before:
+                rest, attempt.rest = attempt.rest, []
+                self.lines.put(Task(attempt.item, rest))
+
     def _end(self, attempt: Attempt) -> None:
-        self._active -= 1
-        attempt.item.active -= 1
-        self._schedule.show(attempt.item)
+        item, flights = attempt.item, self._flights
+        self._attempts.discard(attempt)
+        item.active -= 1
+        if flights is not None:
+            flights.end(item.envelope.key)
+            if item.look() in (None, "held"):
+                flights.forget(item.envelope.key)
+        self._schedule.show(item)
         self._tell_if_drained()
         self.pump()
 
+    def _in_a_digest(self, item: Item) -> None:
+        self._account.finished(item.envelope, item.standings, max(self._now() - item.envelope.received_at, 0.0))
+        self._schedule.show(item)
+
     def _tell_if_drained(self) -> None:
-        if self._drained is not None and not self._active:
+        if self._drained is not None and not self._attempts:
             done, self._drained = self._drained, None
             done.callback(None)
-
-    def _pause(self, task: Task) -> None:
-        """Let a task wait until its time; the LoopingCall runs only while one does."""
-        if self._stopping:
-            return
-        self._paused.append(task)
-        if not self._pauses.running:
-            self._pauses.start(min(max(self.settings.batch_delay / 10, 0.02), 0.5), now=False)
-
-    def _end_pauses(self) -> None:
-        now = self._clock.seconds()
-        over = [task for task in self._paused if task.not_before <= now]
-        self._paused = [task for task in self._paused if task.not_before > now]
-        if not self._paused:
-            self._pauses.stop()
-        for task in over:
-            self._route(task)
-        if over:
-            self.pump()
 
     def _tell(self, attempt: Attempt) -> None:
         """Log and count the outcomes of a transaction, and the end of its mail if that was it."""
@@ -360,3 +385,7 @@ class Delivery:
         account.settled(envelope, attempt.settled, attempt.reports[0].envelope.uuid if attempt.reports else "")
         if not any(standing.state.waiting for standing in standings):
             account.finished(envelope, standings, max(self._now() - envelope.received_at, 0.0))
+
+
+def _held(item: Item, numbers: list[int], reply: str) -> tuple[Standing, ...]:
+    return tuple([replace(item.standings[number], state=State.HELD, due=0.0, reply=reply) for number in numbers])

@@ -8,18 +8,26 @@ Failure: where the original cannot be read, the report goes without it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from relay.bounce.digest import Account, digest
 from relay.bounce.fate import Fate
 from relay.bounce.notice import Kind, Original, needed, who_hears
-from relay.bounce.report import Letterhead, Matter, delay_report, failure_report
+from relay.bounce.report import Letterhead, Matter, delay_report, failure_report, relayed_report
 from relay.envelope import Envelope, Recipient
+from relay.limits import Quota
+from relay.outcome import CannotTake
 from relay.retry import delay_warning_due
 from relay.schedule import Item
 from relay.spool.spool import Spool, SpoolError, Standing, State, Submission
 
 _FAILED = (State.BOUNCED, State.EXPIRED)
+
+
+QUOTA = "quota"
+"""The note in which it is kept how many reports each address had in its hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class Terms:
     to             "sender", "none" or an address
     delay_warning  seconds after which a sender is told that a mail waits; 0: never
     max_age        seconds after which a mail is given up
+    per_hour       reports to one address that go one by one; the others become a digest
     hosts          the host of each provider, by name
     """
 
@@ -36,7 +45,17 @@ class Terms:
     to: str
     delay_warning: float
     max_age: float
+    per_hour: int
     hosts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is to be durable together: standings, in which it is noted who was warned; reports; notes."""
+
+    standings: tuple[Standing, ...]
+    reports: tuple[Submission, ...]
+    notes: tuple[tuple[str, str], ...]
 
 
 class Reports:
@@ -47,31 +66,45 @@ class Reports:
         self._spool = spool
         self._now = now
         self._wall = wall
+        self._quota = Quota(terms.per_hour, _hours(spool.notes.get(QUOTA, "")))
 
-    def owed(self, item: Item, settled: Sequence[Standing]) -> bool:
-        """Whether anything in these new standings is to be reported."""
-        return any(
-            standing.state is not State.DELIVERED and self._kind(item.envelope, standing) is not None
-            for standing in settled
-        )
+    def follow(self, terms: Terms) -> None:
+        """Go by these from now on."""
+        self.terms = terms
+        self._quota.per_hour = terms.per_hour
 
-    async def write(
-        self, item: Item, settled: Sequence[Standing]
-    ) -> tuple[tuple[Standing, ...], tuple[Submission, ...]]:
-        """The standings, with it noted who has been warned, and the reports to be made durable with them."""
+    def owed(self, item: Item, settled: Sequence[Standing], dsn: bool) -> bool:
+        """Whether anything in these new standings is to be reported. `dsn`: the provider reports deliveries itself."""
+        for standing in settled:
+            if standing.state is State.DELIVERED and standing.recipient.notify is None:
+                continue
+            if self._kind(item.envelope, standing, dsn) is not None:
+                return True
+        return False
+
+    async def write(self, item: Item, settled: Sequence[Standing], dsn: bool) -> Written:
+        """Write what is owed."""
         by_kind: dict[Kind, list[Standing]] = {}
         for standing in settled:
-            if (kind := self._kind(item.envelope, standing)) is not None:
+            if (kind := self._kind(item.envelope, standing, dsn)) is not None:
                 by_kind.setdefault(kind, []).append(standing)
         beginning = await self._beginning(item, max(needed(item.envelope, kind) for kind in by_kind))
-        reports = tuple([self._report(item.envelope, kind, group, beginning) for kind, group in by_kind.items()])
+        reports = tuple([self._report(item, kind, group, beginning) for kind, group in by_kind.items()])
         warned = {standing.number for standing in by_kind.get(Kind.DELAY, ())}
-        return tuple([replace(s, warned=True) if s.number in warned else s for s in settled]), reports
+        standings = tuple([replace(s, warned=True) if s.number in warned else s for s in settled])
+        return Written(standings, reports, ((QUOTA, json.dumps(self._quota.hours)),))
 
-    def _kind(self, envelope: Envelope, standing: Standing) -> Kind | None:
+    def digest(self, to: str, accounts: Sequence[Account]) -> Submission:
+        """One report in place of those that would have been too many."""
+        key, uuid = self._spool.next_id()
+        return self._submission(key, uuid, to, digest(self.terms.letterhead, uuid, self._wall(), to, accounts), 0.0)
+
+    def _kind(self, envelope: Envelope, standing: Standing, dsn: bool) -> Kind | None:
         """What is to be said of a recipient, if its sender is one to be told."""
         if standing.state in _FAILED:
             kind = Kind.FAILURE
+        elif standing.state is State.DELIVERED and not dsn:
+            kind = Kind.SUCCESS
         elif standing.state is State.DEFERRED and delay_warning_due(
             self._now() - envelope.received_at, self.terms.delay_warning, warned=standing.warned
         ):
@@ -94,25 +127,35 @@ class Reports:
         except SpoolError:
             return item.head
 
-    def _report(self, envelope: Envelope, kind: Kind, group: Sequence[Standing], beginning: bytes) -> Submission:
-        terms, wall = self.terms, self._wall()
+    def _report(self, item: Item, kind: Kind, group: Sequence[Standing], beginning: bytes) -> Submission:
+        terms, wall, envelope = self.terms, self._wall(), item.envelope
         to = who_hears(terms.to, envelope, group[0].recipient, kind) or ""
-        fates = [
-            Fate(
-                standing.recipient,
-                standing.reply,
-                terms.hosts.get(standing.provider, ""),
-                wall,
-                expired=standing.state is State.EXPIRED,
-            )
-            for standing in group
-        ]
+        fates = [self._fate(item, standing, wall) for standing in group]
         key, uuid = self._spool.next_id()
         age = self._now() - envelope.received_at
         matter = Matter(uuid, to, wall, age, envelope, Original.of(envelope, kind, beginning))
         if kind is Kind.FAILURE:
             octets = failure_report(terms.letterhead, matter, fates)
+        elif kind is Kind.SUCCESS:
+            octets = relayed_report(terms.letterhead, matter, fates)
         else:
             octets = delay_report(terms.letterhead, matter, fates, wall + terms.max_age - age)
-        report = Envelope(key, uuid, "", (Recipient(to),), self._now(), len(octets), report=True)
-        return Submission(report, b"", octets)
+        return self._submission(key, uuid, to, octets, self._quota.admit(to, self._now()) or 0.0)
+
+    def _fate(self, item: Item, standing: Standing, wall: float) -> Fate:
+        """`remote` only where it was the provider that spoke, and not we in its place."""
+        asked = not isinstance(item.rounds.get(standing.number, {}).get(standing.provider), CannotTake)
+        remote = self.terms.hosts.get(standing.provider, "") if asked else ""
+        return Fate(standing.recipient, standing.reply, remote, wall, expired=standing.state is State.EXPIRED)
+
+    def _submission(self, key: int, uuid: str, to: str, octets: bytes, due: float) -> Submission:
+        envelope = Envelope(key, uuid, "", (Recipient(to),), self._now(), len(octets), report=True)
+        return Submission(envelope, b"", octets, due)
+
+
+def _hours(text: str) -> dict[str, tuple[float, int]]:
+    """What was noted; nothing, if that makes no sense."""
+    try:
+        return {str(to): (float(began), int(sent)) for to, (began, sent) in json.loads(text or "{}").items()}
+    except (AttributeError, TypeError, ValueError):
+        return {}

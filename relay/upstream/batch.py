@@ -73,9 +73,11 @@ class Result:
     usable    whether the connection carries another transaction; else it closes by itself
     begun     whether MAIL was accepted: what happened then may be about this mail
     trouble   why the body could not be read (or `before` failed), if that was it; what had no outcome is Retired
+    dsn       whether the provider offers DSN, and so reports itself what was asked for
     """
 
     outcomes: tuple[Outcome, ...]
     usable: bool
     begun: bool = False
     trouble: Exception | None = None
+    dsn: bool = False

@@ -36,6 +36,12 @@ _BLAME: tuple[type, ...] = (ProviderFault, Retired, Uncertain, Delivered, Postpo
 PATIENCE = 30.0
 """Seconds after which a transaction that waits for a reply gives its worker back."""
 
+FAULTED = 1000
+"""So many mails are remembered that met a fault."""
+
+_MAYBE_THE_MAILS = frozenset({0, 421})
+"""Replies (none at all, or good-bye) that a mail may cause; a login that is missing is never the mail's fault."""
+
 OUT_OF_STEP = 86400.0
 """Seconds without PIPELINING after a provider got out of step while it was used."""
 
@@ -55,6 +61,7 @@ class Job:
     """A transaction that waits for a connection, or has one."""
 
     batch: Batch
+    mail: int
     done: Callable[..., None]
     argument: Any
 
@@ -93,6 +100,7 @@ class Pool:
         self._links: list[Link] = []
         self._opening: set[Deferred[Connection]] = set()
         self._waiting: deque[Job] = deque()
+        self._faulted: set[int] = set()
         self._was_silent = False
         self._stopping = False
 
@@ -106,6 +114,26 @@ class Pool:
     def takes_mail(self) -> bool:
         """Whether mail may be put into this provider's line."""
         return self.breaker.state == "up" and not self._was_silent
+
+    @property
+    def may_be_tried(self) -> bool:
+        """Whether it is paused, and a trial may begin."""
+        breaker = self.breaker
+        if breaker.state != "paused" or breaker.allowance:
+            return False
+        return breaker.probe_at is None or self._clock.seconds() >= breaker.probe_at
+
+    def pause(self, error: str) -> bool:
+        """It refuses everything: no mail goes there but for trials. Whether it was not paused before."""
+        paused = self.breaker.pause(self._clock.seconds(), error)
+        if paused:
+            self._close_idle()
+            self._changed()
+        return paused
+
+    def begin_trial(self) -> None:
+        """There is room for one transaction, and what comes of it decides about the pause."""
+        self.breaker.probe_due(self._clock.seconds())
 
     @property
     def busy(self) -> int:
@@ -136,14 +164,17 @@ class Pool:
         under_way = sum([link.load for link in self._links]) + len(self._waiting) + self.reserved
         return min(self._limit, allowance) * depth - under_way
 
-    def send(self, batch: Batch, done: Callable[..., None], argument: Any) -> None:
-        """Carry `batch` over a connection, in exchange for reserved room; `done(result, argument)` is called once."""
+    def send(self, batch: Batch, mail: int, done: Callable[..., None], argument: Any) -> None:
+        """Carry `batch`, which is of the mail with that key, over a connection, in exchange for reserved room.
+
+        `done(result, argument)` is called once.
+        """
         self.reserved -= 1
         if self._stopping or not self.breaker.allowance:
             outcome = Retired(no_reply(f"{self.name} takes no mail at present"))
             done(Result((outcome,) * len(batch.recipients), usable=False), argument)
             return
-        self._waiting.append(Job(batch, done, argument))
+        self._waiting.append(Job(batch, mail, done, argument))
         self._act()
 
     def tidy(self) -> None:
@@ -223,10 +254,23 @@ class Pool:
             link.spent = True
         if link.spent and link.idle:
             self._close(link)
-        outcomes = self._judge(result.outcomes, connection)
+        outcomes = self._judge(self._without_poison(result, job), connection)
         job.done(replace(result, outcomes=outcomes) if outcomes is not result.outcomes else result, job.argument)
         if self._waiting:
             self._act()
+
+    def _without_poison(self, result: Result, job: Job) -> tuple[Outcome, ...]:
+        """The outcomes; a second fault in a row with this mail, behind its MAIL, is the mail's own and defers it."""
+        fault = next((outcome for outcome in result.outcomes if isinstance(outcome, ProviderFault)), None)
+        if fault is None or not result.begun or fault.reply.code not in _MAYBE_THE_MAILS or self._stopping:
+            self._faulted.discard(job.mail)
+            return result.outcomes
+        if job.mail not in self._faulted:
+            if len(self._faulted) < FAULTED:
+                self._faulted.add(job.mail)
+            return result.outcomes
+        self._faulted.discard(job.mail)
+        return tuple([Postponed(o.reply) if isinstance(o, ProviderFault) else o for o in result.outcomes])
 
     def _judge(self, outcomes: tuple[Outcome, ...], connection: Connection) -> tuple[Outcome, ...]:
         """Tell the breaker; a fault that is only the limit of connections becomes Retired."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from twisted.internet.task import Clock
 
 from relay.bounce.report import Letterhead
 from relay.delivery.account import Account
+from relay.delivery.brakes import Brakes
 from relay.delivery.delivery import AGAIN, Delivery, Settings
+from relay.delivery.flights import Flights
 from relay.delivery.reports import Reports, Terms
 from relay.envelope import Envelope, Recipient
 from relay.events import Events
@@ -51,7 +54,13 @@ class Lines:
 class House:
     """Two providers, a spool, a schedule and the delivery between them."""
 
-    def __init__(self, names: Sequence[str] = ("first", "second"), at_once: bool = True, **settings: object) -> None:
+    def __init__(
+        self,
+        names: Sequence[str] = ("first", "second"),
+        at_once: bool = True,
+        flights: Flights | None = None,
+        **settings: object,
+    ) -> None:
         self.clock = Clock()
         self.log = Lines()
         events = Events(self.log, self.clock.seconds)
@@ -71,7 +80,7 @@ class House:
             for name, provider in self.providers.items()
         }
         self.pools = pools
-        terms = Terms(Letterhead("relay.example", "example.com"), "sender", 3600.0, 86400.0, {"first": "first"})
+        terms = Terms(Letterhead("relay.example", "example.com"), "sender", 3600.0, 86400.0, 20, {"first": "first"})
         defaults: dict[str, object] = {
             "workers": 10,
             "batch_size": 20,
@@ -87,6 +96,8 @@ class House:
             self.clock.seconds,
             lambda low, high: low,
             Reports(terms, self.spool, self.clock.seconds, self.clock.seconds),
+            Brakes(pools, self.spool.notes, self.clock.seconds, events),
+            flights,
             self.account,
             events,
         )
@@ -113,6 +124,7 @@ class House:
             self.clock.advance(0.1)
             for pool in self.pools.values():
                 pool.tidy()
+            self.delivery.tick()
 
     def says(self, name: str, *outcomes: Outcome) -> None:
         """What that provider says to the recipients of its transactions, by their place."""
@@ -264,7 +276,7 @@ def test_batches_with_a_pause() -> None:
 
     assert [len(batch) for batch in house.went_to("first")] == [20, 1, 20, 5]
     assert house.schedule.waiting == 0
-    assert not house.delivery._pauses.running
+    assert not house.delivery.lines._pauses.running
 
 
 def test_over_the_limit_of_recipients() -> None:
@@ -421,3 +433,182 @@ def test_a_fault_moves_everybody_who_waits() -> None:
 
     assert len(house.went_to("second")) == 4
     assert house.schedule.waiting == 0
+
+
+def refuse_all(batch: Batch) -> tuple[tuple[Outcome, ...], bool]:
+    """Everything is refused, but for our own reports."""
+    return ((TAKEN if not batch.sender else NO,) * len(batch.recipients), True)
+
+
+def test_a_provider_that_refuses_everything() -> None:
+    """Five bounce, the others are deferred, and at twenty it is paused; nothing bounces any more."""
+    house = House(names=["first"])
+    house.providers["first"].says = refuse_all
+
+    for number in range(30):
+        house.mail(sender=f"s{number % 3}@example.com")
+
+    assert len(house.log.of("bounced")) == 5
+    assert house.pools["first"].breaker.state == "paused"
+    assert len(house.log.of("provider_paused")) == 1
+    assert house.schedule.counts["deferred"] + house.schedule.counts["ready"] == 25
+
+
+def test_a_pause_ends_with_the_first_mail_that_is_taken() -> None:
+    """A mail of a sender that was not refused goes there at once; taken, it frees the provider."""
+    house = House(names=["first"])
+    house.providers["first"].says = refuse_all
+    for _ in range(20):
+        house.mail(sender="s@example.com")
+    house.providers["first"].says = takes
+
+    house.mail(sender="s@example.com")
+    assert house.pools["first"].breaker.state == "paused"
+    house.mail(sender="other@example.com")
+
+    assert str(house.pools["first"].breaker.state) == "up"
+    house.tick(61.0)
+    assert house.schedule.waiting == 0
+
+
+def test_a_pause_is_tried_every_ten_minutes() -> None:
+    """With mail of refused senders alone there is one trial in ten minutes, each with another mail."""
+    house = House(names=["first"])
+    house.providers["first"].says = refuse_all
+    for _ in range(20):
+        house.mail(sender="s@example.com")
+    before = len(house.went_to("first"))
+
+    house.tick(599.0)
+    assert len(house.went_to("first")) == before
+    house.tick(3.0)
+    assert len(house.went_to("first")) == before + 1
+    house.tick(601.0)
+
+    assert len(house.went_to("first")) == before + 2
+    tried = house.delivery.brakes._brakes["first"].tried
+    assert len(set(tried)) == 2
+
+
+def test_a_pause_outlives_a_restart() -> None:
+    """The brake's count is in the commit that made it."""
+    house = House(names=["first"])
+    house.providers["first"].says = refuse_all
+    for _ in range(20):
+        house.mail(sender="s@example.com")
+
+    again = House(names=["first"])
+    again.spool.notes = house.spool.notes
+    again.delivery.brakes = Brakes(
+        again.pools, again.spool.notes, again.clock.seconds, Events(again.log, again.clock.seconds)
+    )
+    again.delivery.brakes.start()
+
+    assert again.pools["first"].breaker.state == "paused"
+
+
+def test_refusals_by_one_of_two() -> None:
+    """The second provider takes each at once; the first one is paused all the same."""
+    house = House()
+    house.providers["first"].says = refuse_all
+
+    for _ in range(25):
+        house.mail()
+
+    assert house.log.of("bounced") == []
+    assert house.schedule.waiting == 0
+    assert house.pools["first"].breaker.state == "paused"
+    assert len(house.went_to("first")) == 20
+
+
+def test_a_poisonous_mail() -> None:
+    """A second fault in a row behind its MAIL defers it, and the provider stays up."""
+    house = House(names=["first"])
+    house.providers["first"].says = always(ProviderFault(no_reply("the connection was lost")), usable=False)
+    house.providers["first"].begun = True
+    house.mail()
+    assert house.pools["first"].breaker.state == "down"
+
+    house.tick(16.0)
+
+    assert len(house.went_to("first")) == 2
+    assert house.schedule.counts["deferred"] == 1
+    assert str(house.pools["first"].breaker.state) == "up"
+
+
+def test_a_dot_under_way_is_written_down() -> None:
+    """Where an unanswered dot holds, the mail is HELD on disk before the dot leaves, and free again after its reply."""
+    house = House(hold_uncertain=frozenset({"first"}))
+    seen: list[State] = []
+
+    def look(batch: Batch) -> tuple[tuple[Outcome, ...], bool]:
+        assert batch.before is not None
+        batch.before()
+        seen.append(next(iter(house.spool.mails.values())).standings[0].state)
+        return (LATER,), True
+
+    house.providers["first"].says = look
+    house.says("second", LATER)
+    house.mail()
+
+    assert seen == [State.HELD]
+    assert [mail.standings[0].state for mail in house.spool.mails.values()] == [State.DEFERRED]
+
+
+def test_a_mail_that_was_there_at_three_deaths(tmp_path: Path) -> None:
+    """It is held instead of being tried; a person may release it."""
+    clock = Clock()
+    flights = Flights(tmp_path / "flights", clock.seconds)
+    key = MemorySpool(clock.seconds).next_id()[0]
+    flights.suspects[key] = 3
+    house = House(flights=flights)
+
+    house.mail()
+
+    assert house.went_to("first") == []
+    assert house.schedule.counts["held"] == 1
+    assert flights.suspects == {}
+
+
+def test_more_reports_than_an_hour_bears() -> None:
+    """Twenty go one by one; the others are one digest an hour after the first."""
+    house = House(names=["first"])
+    house.providers["first"].says = lambda batch: ((TAKEN if not batch.sender else NOBODY,), True)
+
+    for _ in range(25):
+        house.mail()
+    reports = [batch for batch in house.providers["first"].batches if not batch.sender]
+    assert len(reports) == 20
+    assert house.schedule.counts["deferred"] == 5
+    house.tick(3700.0)
+
+    digests = [batch for batch in house.providers["first"].batches if not batch.sender][20:]
+    assert len(digests) == 1
+    assert bytes(digests[0].body).count(b"b@example.net") >= 5  # type: ignore[arg-type]
+    assert house.schedule.waiting == 0
+
+
+def test_a_batch_without_an_answer_holds_up_no_other() -> None:
+    """After half a minute the rest of the mail goes on, and its worker is free."""
+    house = House(names=["first"], workers=1)
+    house.providers["first"].prompt = False
+    house.mail(*[f"r{number}@x.net" for number in range(25)])
+    house.providers["first"].connections[0].waiting_since = 0.0
+
+    house.tick(31.0)
+
+    assert [len(batch) for batch in house.went_to("first")] == [20, 5]
+
+
+def test_success_is_reported_where_the_provider_does_not() -> None:
+    """NOTIFY=SUCCESS gets a report of ours, that it was handed on."""
+    house = House(names=["first"])
+    key, uuid = house.spool.next_id()
+    recipient = Recipient("b@example.net", frozenset({"SUCCESS"}))
+    submission = Submission(Envelope(key, uuid, "a@example.com", (recipient,), 0.0, 3), b"Subject: t\r\n\r\n", b"x\r\n")
+    house.spool.submit(submission)
+
+    house.schedule.add(submission)
+
+    [_, report] = house.providers["first"].batches
+    assert b"Action: relayed" in bytes(report.body)  # type: ignore[arg-type]

@@ -56,11 +56,11 @@ class House:
         """The provider went up or down."""
         self.changes += 1
 
-    def send(self) -> None:
+    def send(self, mail: int = 1) -> None:
         """One more mail, if there is room for it."""
         assert self.pool.room() > 0
         self.pool.reserved += 1
-        self.pool.send(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), self.done, None)
+        self.pool.send(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), mail, self.done, None)
 
     def done(self, result: Result, _: None) -> None:
         """A transaction is over."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +92,7 @@ class SqliteSpool:
     ) -> None:
         self.found_damage = found.damage
         self.tally = found.tally
+        self.notes: Mapping[str, str] = reading.notes(found.reading)
         self.quarantined: Callable[[Mail, State | None], None] = _nobody
         self.committed: Callable[[int, float], None] = _nobody
         self._directory = directory

@@ -323,7 +323,7 @@ class Connection(Opening):
         if answered:
             self.idle_since = self.clock.seconds()
         for job in answered:
-            job.done.callback(Result(_all_known(job), self._usable, job.begun, job.trouble))
+            job.done.callback(Result(_all_known(job), self._usable, job.begun, job.trouble, self.features.dsn))
         if self._waiting and self._usable:
             self._begin()
 

@@ -1,0 +1,85 @@
+"""Brakes: one for each provider, kept where outcomes are written down, and what follows from them.
+
+A provider that refuses mail after mail is not believed after the fifth: its refusals are deferrals from then on, and
+at the twentieth it is paused. In pause a mail of a sender that was not refused goes there at once, any other one every
+ten minutes; one that is taken frees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from relay.envelope import Envelope
+from relay.outcome import Deferred, Outcome, Rejected
+from relay.upstream.brake import Brake
+from relay.upstream.pool import Pool
+
+
+class News(Protocol):
+    """What is said of a pause."""
+
+    def provider_paused(self, provider: str, error: str) -> None:
+        """It refused everything; refusals are deferred until one mail is taken."""
+
+
+class Brakes:
+    """See the module's docstring. `notes` are those of the spool, as they were read at the start."""
+
+    def __init__(
+        self, pools: Mapping[str, Pool], notes: Mapping[str, str], now: Callable[[], float], news: News
+    ) -> None:
+        self._pools = pools
+        self._now = now
+        self._news = news
+        self._brakes = {name: Brake.load(notes.get(_note(name), "")) for name in pools}
+
+    def start(self) -> None:
+        """A pause outlives a restart."""
+        for name, brake in self._brakes.items():
+            if brake.paused:
+                self._pools[name].pause("it refused everything before the restart")
+
+    def judge(
+        self, name: str, envelope: Envelope, outcomes: tuple[Outcome, ...]
+    ) -> tuple[tuple[Outcome, ...], tuple[tuple[str, str], ...]]:
+        """The outcomes as they are to be taken, and the note to be written in the commit that settles them."""
+        brake = self._brakes[name]
+        if brake.braked and not envelope.report:
+            judged = tuple([Deferred(o.reply) if isinstance(o, Rejected) and not o.final else o for o in outcomes])
+        else:
+            judged = outcomes
+        after = self._brakes[name] = brake.after(envelope, outcomes, self._now())
+        if after.paused:
+            error = next((str(o.reply) for o in outcomes if isinstance(o, Rejected)), "")
+            if error and self._pools[name].pause(error):
+                self._news.provider_paused(name, error)
+        return judged, (() if after == brake else ((_note(name), after.dump()),))
+
+    def trial(self, envelope: Envelope) -> str | None:
+        """The paused provider that is to be tried with this mail; that trial has begun then."""
+        for name, pool in self._pools.items():
+            if not pool.may_be_tried or envelope.key in self._brakes[name].tried:
+                continue
+            if self._brakes[name].choose([envelope], self._now()) is envelope:
+                self.begin(name, envelope)
+                return name
+        return None
+
+    def choose(self, name: str, waiting: list[Envelope]) -> Envelope | None:
+        """Which of the mails that wait is the next trial of a paused provider, if it is time for one."""
+        return self._brakes[name].choose(waiting, self._now())
+
+    def release(self, name: str) -> None:
+        """A person asks for a trial now, with whatever mail comes first."""
+        self._brakes[name] = replace(self._brakes[name], tried_at=float("-inf"))
+
+    def begin(self, name: str, envelope: Envelope) -> None:
+        """A trial with this mail begins."""
+        self._brakes[name] = self._brakes[name].trying(envelope, self._now())
+        self._pools[name].begin_trial()
+
+
+def _note(name: str) -> str:
+    return f"brake:{name}"
