@@ -38,8 +38,12 @@ from relay.config import Config
 from relay.config.loopback import is_loopback
 from relay.config.values import Listener, Provider
 from relay.delivery.account import Account
+from relay.delivery.brakes import Brakes
 from relay.delivery.delivery import Delivery, Settings
+from relay.delivery.flights import Flights
 from relay.delivery.reports import Reports, Terms
+from relay.drop.folder import Folder
+from relay.drop.pickup import Pickup
 from relay.events import Events, take_over
 from relay.http import figures
 from relay.http.site import make_site
@@ -53,6 +57,7 @@ from relay.schedule import Schedule
 from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
 from relay.smtp.server.proxied import ProxiedFactory
+from relay.spool.background import Background
 from relay.spool.spool import Mail, Spool, SpoolError, State
 from relay.spool.sqlite import open_spool
 from relay.upstream.breaker import Breaker, Probes
@@ -130,6 +135,7 @@ class Relay(Service):
             self._events.warning(warning)
         self._schedule.start()
         self._ticks.start(TICK, now=False)
+        self._pickup = self._empty_drop()
         self._alerts.start()
         self._open = True
         self._events.started(version=relay.__version__, instance=config.instance, smtp=smtp, http=http)
@@ -163,6 +169,8 @@ class Relay(Service):
             self._clock,
             random.uniform,
             self._reports(),
+            Brakes(self._pools, self._spool.notes, self._clock, events),
+            self._flights(),
             self._account,
             events,
         )
@@ -239,14 +247,46 @@ class Relay(Service):
             config.bounce.to,
             config.bounce.delay_warning,
             config.retry.max_age,
+            config.bounce.per_hour,
             {provider.name: provider.host for provider in config.providers},
         )
         return Reports(terms, self._spool, self._clock, time.time)
 
+    def _empty_drop(self) -> Pickup | None:
+        """Take what was left in the drop folder, now and from time to time. None where it cannot be used."""
+        spool, events = self._config.spool, self._events
+        try:
+            folder = Folder(spool.drop, spool.directory / "damaged", time.time)
+        except OSError as error:
+            events.warning(
+                f"the drop folder {spool.drop} cannot be used, so that mailrelay-sendmail can leave no mail while no "
+                f"daemon runs: {error.strerror}"
+            )
+            return None
+        pickup = Pickup(
+            folder,
+            f"{self._config.hostname}:{spool.drop} ",
+            self._smtp.policy,
+            self._intake,
+            self._spool,
+            Background(self._reactor, 1, "drop"),
+            self._reactor,
+            events,
+        )
+        pickup.start()
+        return pickup
+
+    def _flights(self) -> Flights | None:
+        try:
+            return Flights(self._config.spool.directory / "flights", self._clock)
+        except OSError as error:
+            self._events.warning(f"mail that ends the daemon will not be found out: flights: {error.strerror}")
+            return None
+
     def _tick(self) -> None:
         for pool in self._pools.values():
             pool.tidy()
-        self._delivery.pump()
+        self._delivery.tick()
         self._alerts.tick()
 
     def _committed(self, writes: int, seconds: float) -> None:
@@ -290,6 +330,8 @@ class Relay(Service):
         self._alerts.stop()
         for port in self._ports:
             await _maybe(port.stopListening())
+        if self._pickup is not None:
+            await self._pickup.stop()
         self._schedule.stop()
         self._ticks.stop()
         ended = self._delivery.stop()
