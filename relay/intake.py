@@ -111,9 +111,25 @@ class Intake:
 
 
 class Arrival:
-    """One mail on its way in: see `relay.smtp.submission.Incoming`."""
+    """One mail on its way in: see `relay.smtp.submission.Incoming`.
 
-    __slots__ = ("_envid", "_intake", "_pieces", "_recipients", "_ret", "_sender", "_session", "_size", "_writer")
+    origin  where else it lies, to be known after a restart (see Submission); "" for what comes over a connection
+    at      when it was handed in, in seconds since the epoch by the wall's clock; None: now
+    """
+
+    __slots__ = (
+        "_envid",
+        "_intake",
+        "_pieces",
+        "_recipients",
+        "_ret",
+        "_sender",
+        "_session",
+        "_size",
+        "_writer",
+        "at",
+        "origin",
+    )
 
     def __init__(
         self,
@@ -133,6 +149,8 @@ class Arrival:
         self._pieces: list[bytes] = []
         self._size = 0
         self._writer: BodyWriter | None = None
+        self.origin = ""
+        self.at: float | None = None
 
     def write(self, octets: bytes) -> Deferred[None] | None:
         """Take a piece; a Deferred says: pause until it fires."""
@@ -174,7 +192,8 @@ class Arrival:
     def _submission(self, body: bytes | BodyWriter, findings: Findings) -> Submission:
         intake = self._intake
         key, uuid = intake._spool.next_id()
-        top = head(intake.policy.hostname, self._session, uuid, intake._wall(), findings)
+        at = intake._wall() if self.at is None else self.at
+        top = head(intake.policy.hostname, self._session, uuid, at, findings)
         envelope = Envelope(
             key,
             uuid,
@@ -187,7 +206,7 @@ class Arrival:
             self._envid,
             self._session.client,
         )
-        return Submission(envelope, top, body)
+        return Submission(envelope, top, body, origin=self.origin)
 
     def _taken(self, _: None, submission: Submission) -> str:
         self._intake.taken(submission)
