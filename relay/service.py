@@ -131,6 +131,7 @@ class Relay(Service):
         smtp = self._listen(config.smtp.listen, self._smtp)
         http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor, now=time.time))
         self._log.start()
+        take_over(globalLogPublisher, self._events)
         for warning in config.warnings:
             self._events.warning(warning)
         self._schedule.start()
@@ -147,7 +148,6 @@ class Relay(Service):
         except OSError as error:
             raise CannotStart(f"the log file {log.file} cannot be opened: {error.strerror}") from None
         self._events = Events(self._log, time.time)
-        take_over(globalLogPublisher, self._events)
 
     def _wire(self) -> None:
         config, reactor, events = self._config, self._reactor, self._events
