@@ -405,10 +405,38 @@ class TestDamagedDatabase:
         bench.open()
         sound = bench.ready()
 
-        assert "its log is damaged" in sqlite(bench).found_damage[0]
+        assert "its log" in sqlite(bench).found_damage[0]
         assert {mail.body for mail in sound} <= {submission.body for submission in told}
         assert len(sound) >= 38
         assert len(bench.page()) == 40
+
+    @pytest.mark.parametrize(
+        ("octets", "damaged"), [(b"", False), (bytes(20_000), False), (b"x", False), (b"x" * 20_000, True)]
+    )
+    def test_a_log_that_is_none(self, bench: Bench, folder: Path, octets: bytes, damaged: bool) -> None:
+        """Beside a sound database: what may be something is set aside, and nothing is lost."""
+        told = filled(bench, 5)
+        (folder / "spool.sqlite-wal").write_bytes(octets)
+        bench.open()
+
+        assert bool(sqlite(bench).found_damage) == damaged
+        assert {mail.envelope.key: mail.body for mail in bench.ready()} == told
+        if damaged:
+            assert (folder / "damaged" / "1" / "spool.sqlite-wal").read_bytes() == octets
+
+    def test_a_log_beside_a_lost_first_page(self, bench: Bench, folder: Path) -> None:
+        """Both the pages that were copied from it and those that stand in it yet are read."""
+        filled(bench, 10)
+        bench.open()
+        later = [bench.submit() for _ in range(3)]
+        shutil.copytree(folder, folder.with_name("1"))
+        bench.place = 1
+        with (folder.with_name("1") / "spool.sqlite").open("r+b") as file:
+            file.write(bytes(100))
+        bench.open()
+
+        assert len(bench.ready()) == 14
+        assert set(keys(later)) < set(keys(bench.ready()))
 
     def test_a_log_that_ends_in_the_middle_of_a_commit(self, bench: Bench, folder: Path) -> None:
         """What a power cut leaves: the last commit was not acknowledged, and nothing is damaged."""

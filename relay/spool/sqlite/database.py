@@ -15,6 +15,9 @@ from relay.spool.spool import Damaged, SpoolError, SpoolFailing, SpoolFull
 SCHEMA = 1
 """The newest schema's number, `PRAGMA user_version` of a database that has it."""
 
+NEEDED = (3, 33)
+"""The first SQLite with UPDATE … FROM."""
+
 PAGE = 4096
 """Octets in a page: a mail of 4 KiB is one of them and an eighth of another."""
 
@@ -45,6 +48,13 @@ def trouble(error: sqlite3.Error, what: str) -> SpoolFailing:
     return SpoolFull(text) if code(error) == sqlite3.SQLITE_FULL else SpoolFailing(text)
 
 
+def check_version() -> None:
+    """Raises SpoolError if this Python's SQLite lacks what is needed."""
+    if sqlite3.sqlite_version_info < NEEDED:
+        wanted = ".".join(map(str, NEEDED))
+        raise SpoolError(f"SQLite {wanted} or later is needed, and this Python has {sqlite3.sqlite_version}")
+
+
 def for_writing(path: Path) -> sqlite3.Connection:
     """The connection that writes, its schema the newest.
 
@@ -58,7 +68,8 @@ def for_writing(path: Path) -> sqlite3.Connection:
         if not path.stat().st_size:
             connection.execute(f"PRAGMA page_size = {PAGE}")
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise SpoolError(f"{path} cannot have a write-ahead log there: put spool.directory on a local file system")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")

@@ -16,7 +16,10 @@ BODIES = "bodies"
 def prepare(directory: Path) -> None:
     """Make `directory` and what it holds ours alone: 0700, files 0600, whatever the umask. Raises SpoolError."""
     try:
+        missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         directory.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync_folder(folder.parent)
         (directory / BODIES).mkdir(exist_ok=True)
         for folder in (directory, directory / BODIES):
             folder.chmod(0o700)
@@ -62,7 +65,9 @@ class Reserve:
     def __init__(self, path: Path, octets: int) -> None:
         self.octets = octets
         self._path = path
-        self._held = False
+        self._held = octets > 0 and path.is_file() and path.stat().st_size == octets
+        if not self._held:
+            path.unlink(missing_ok=True)  # of another size, as of another min_free
 
     def keep(self) -> None:
         """Set them aside, if they are not; without a word where there is no room."""

@@ -21,7 +21,7 @@ from relay.spool.spool import Damaged, Tally
 from relay.spool.sqlite import reading
 from relay.spool.sqlite.database import PAGE, code, for_reading, for_writing, is_damage
 from relay.spool.sqlite.folder import BODIES, DATABASE
-from relay.spool.sqlite.salvage import log_is_damaged, salvage
+from relay.spool.sqlite.salvage import damage_of_log, salvage
 from relay.spool.sqlite.wal import wal_of
 
 SUSPECT = "suspect"
@@ -65,7 +65,7 @@ def _suspicion(directory: Path) -> str:
     if (directory / SUSPECT).exists():
         return "damage was found while it was in use"
     if path.is_file() and path.stat().st_size:
-        return "its log is damaged" if log_is_damaged(path) else ""
+        return damage_of_log(path)
     if wal_of(path).is_file() and wal_of(path).stat().st_size:
         return "it is gone or empty, though there is a WAL of it"
     bodies, _ = leftovers(directory / BODIES, lambda _: set())

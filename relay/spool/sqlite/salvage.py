@@ -16,7 +16,7 @@ from relay.spool.spool import LARGE
 from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import PAGE, for_salvage
 from relay.spool.sqlite.rows import Found, recipient_rows, row_of, standing_row
-from relay.spool.sqlite.wal import apply, lost, wal_of
+from relay.spool.sqlite.wal import apply, damage_of, wal_of
 
 _AT_ONCE = 64
 _FURTHEST = (1 << 63) - 1
@@ -53,7 +53,7 @@ def _sources(path: Path, first_page: bytes) -> Iterator[sqlite3.Connection]:
     if not path.is_file() or not path.stat().st_size:
         return
     copy = path.with_name(f"{path.name}.copy")
-    if log_is_damaged(path):
+    if damage_of_log(path):
         apply(path, copy, len(first_page))
         with closing(for_salvage(copy)) as source:
             yield source
@@ -70,14 +70,14 @@ def _sources(path: Path, first_page: bytes) -> Iterator[sqlite3.Connection]:
         yield source
 
 
-def log_is_damaged(path: Path) -> bool:
-    """Whether commits that were acknowledged stand in the log of `path` behind a frame that is damaged."""
+def damage_of_log(path: Path) -> str:
+    """What is wrong with the log of the database at `path`; "" if nothing is."""
     if not wal_of(path).is_file():
-        return False
+        return ""
     with closing(for_salvage(path)) as connection:
         with suppress(sqlite3.Error):
             connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
-        return lost(path, PAGE)
+        return damage_of(path, PAGE)
 
 
 _KEYS = (

@@ -22,7 +22,7 @@ from relay.spool.background import Background, FromThreads
 from relay.spool.bodies import Bodies, WritingBody
 from relay.spool.spool import QUARANTINE, Body, Held, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
 from relay.spool.sqlite import reading
-from relay.spool.sqlite.database import is_damage, trouble
+from relay.spool.sqlite.database import check_version, is_damage, trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
 from relay.spool.sqlite.health import IDLE, Pulse, look
 from relay.spool.sqlite.opening import SUSPECT, Opened, opened
@@ -33,6 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _RESERVE = 32 * 1024 * 1024
+_ROW = 1024  # what a recipient counts among the octets of a group: many take time, too
 _FURTHEST = 1 << 63
 
 
@@ -57,13 +58,14 @@ def open_spool(
 
     Raises SpoolError: another daemon has it, it is a newer schema's, the directory cannot be used.
     """
+    check_version()
     prepare(directory)
     lock = take(directory)
     try:
         found = opened(directory)
     except sqlite3.Error as error:
         os.close(lock)
-        raise SpoolError(f"{directory / DATABASE} cannot be opened: {error}") from error
+        raise SpoolError(str(trouble(error, f"{directory / DATABASE} cannot be opened"))) from error
     except OSError as error:
         os.close(lock)
         raise SpoolError(f"the spool directory {directory} cannot be used: {error}") from error
@@ -106,10 +108,11 @@ class SqliteSpool:
         self._files = Background(reactor, 4, "spool-bodies")
         self._bodies = Bodies(directory / BODIES, self._files, random_bits)
         self._reserve = Reserve(directory / "reserve", min(min_free // 2, _RESERVE))
-        self._reserve.keep()
+        self.health = look(directory, True, now())
+        if self.health.free_bytes > min_free // 2 + self._reserve.octets:
+            self._reserve.keep()
         self._writer = Writer(found.writing, reactor, now, self._reserve, self._group_written, self._suspect)
         self._writer.large = found.large > 0
-        self.health = look(directory, True, now())
         self._idle = 0
         self._pulse = Pulse(self._look)
         self._writer.start()
@@ -315,6 +318,7 @@ def _add(write: Write, submission: Submission) -> None:
         write.notes.append((f"{ORIGIN}{submission.origin}", ""))
     if submission.due:
         write.standings.extend([standing_row(submission.envelope.key, each) for each in submission.standings()])
+    write.octets += _ROW * len(submission.envelope.recipients)
     if isinstance(submission.body, bytes):
         write.octets += len(submission.body)
 

@@ -32,18 +32,28 @@ def wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def lost(path: Path, page_size: int) -> bool:
-    """Whether there are commits in the log of `path` that SQLite does not see. It must have read the log before."""
-    with path.with_name(f"{path.name}-shm").open("rb") as index:
-        index.seek(16)
-        seen = int.from_bytes(index.read(4), sys.byteorder)  # WalIndexHdr.mxFrame
-    return sum(1 for frame in _frames(wal_of(path), page_size) if frame.commit and frame.number > seen) > 1
+def damage_of(path: Path, page_size: int) -> str:
+    """What is wrong with the log of the database at `path`, which SQLite has just read; "" if nothing is."""
+    wal, index = wal_of(path), path.with_name(f"{path.name}-shm")
+    if not wal.is_file() or wal.stat().st_size <= _HEADER:
+        return ""
+    with wal.open("rb") as log:
+        header = log.read(_HEADER)
+    if any(header) and not _is_header(header):
+        return "its log does not begin as one"
+    if not index.is_file():
+        return ""
+    with index.open("rb") as octets:
+        octets.seek(16)
+        seen = int.from_bytes(octets.read(4), sys.byteorder)  # WalIndexHdr.mxFrame
+    unseen = [frame for frame in _frames(path, page_size) if frame.commit and frame.number > seen]
+    return "commits stand in its log behind a damaged frame" if len(unseen) > 1 else ""
 
 
 def apply(path: Path, copy: Path, page_size: int) -> None:
     """Make `copy` of the database at `path`, with every commit of its log, whatever the checksums say."""
     shutil.copyfile(path, copy)
-    frames = list(_frames(wal_of(path), page_size))
+    frames = list(_frames(path, page_size))
     while frames and not frames[-1].commit:
         frames.pop()
     if not frames:
@@ -56,15 +66,13 @@ def apply(path: Path, copy: Path, page_size: int) -> None:
         file.truncate(frames[-1].commit * page_size)
 
 
-def _frames(wal: Path, page_size: int) -> Iterator[Frame]:
+def _frames(path: Path, page_size: int) -> Iterator[Frame]:
     """The frames since the log was begun anew; those of an older round bear other salts."""
+    wal = wal_of(path)
+    most = (path.stat().st_size + wal.stat().st_size) // page_size + 1
     with wal.open("rb") as log:
         header = log.read(_HEADER)
-        if len(header) < _HEADER:
-            return
-        salts = header[16:24]
-        if _checksum(header[:24], header[:4] == b"\x37\x7f\x06\x83") != header[24:]:
-            salts = log.read(_FRAME)[8:16]
+        salts = header[16:24] if _is_header(header) else log.read(_FRAME)[8:16]
         number, offset = 1, _HEADER
         while True:
             log.seek(offset)
@@ -72,15 +80,18 @@ def _frames(wal: Path, page_size: int) -> Iterator[Frame]:
             if len(frame) < _FRAME:
                 return
             page, commit = int.from_bytes(frame[:4], "big"), int.from_bytes(frame[4:8], "big")
-            if frame[8:16] == salts and page:
+            if frame[8:16] == salts and 0 < page <= most and commit <= most:
                 yield Frame(number, page, commit, offset + _FRAME)
             number, offset = number + 1, offset + _FRAME + page_size
 
 
-def _checksum(octets: bytes, big: bool) -> bytes:
-    words = struct.unpack(">6I" if big else "<6I", octets)
+def _is_header(octets: bytes) -> bool:
+    magic = octets[:4]
+    if len(octets) < _HEADER or magic not in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"):
+        return False
+    words = struct.unpack(">6I" if magic[3] & 1 else "<6I", octets[:24])
     one = two = 0
     for first, second in zip(words[::2], words[1::2], strict=True):
         one = (one + first + two) & 0xFFFFFFFF
         two = (two + second + one) & 0xFFFFFFFF
-    return struct.pack(">2I", one, two)
+    return octets[24:] == struct.pack(">2I", one, two)
