@@ -62,6 +62,7 @@ from relay.spool.spool import Mail, Spool, SpoolError, State
 from relay.spool.sqlite import open_spool
 from relay.upstream.breaker import Breaker, Probes
 from relay.upstream.pool import Pool
+from relay.upstream.resolver import Resolver
 from relay.upstream.sender import Connection, connect, endpoint, trust
 
 GRACE = 30.0
@@ -102,6 +103,7 @@ class Relay(Service):
         super().startService()  # type: ignore[no-untyped-call]  # Twisted gives it no types
         if self._reactor.seconds is runtime.seconds:
             self._reactor.seconds = time.monotonic  # timers must not follow a clock that may be set
+            self._reactor.installNameResolver(Resolver(self._reactor.callFromThread))
         self._started_at = self._reactor.seconds()
         try:
             self._start()
