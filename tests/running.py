@@ -5,6 +5,7 @@ Listeners are on ports that the kernel chooses; the `started` line of the log sa
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -16,9 +17,10 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
-from tests.daemon import PATIENCE, Daemon
+from tests.daemon import PATIENCE, Daemon, free_port
 
 TWISTD = Path(sys.executable).with_name("twistd")
 
@@ -108,6 +110,57 @@ class Running(Daemon, Reachable):
             raise
         self.smtp = _port(self.started["smtp"])
         self.http = _port(self.started["http"])
+
+
+class Unread(Reachable):
+    """mailrelay, configured anew in `folder`, its file descriptor 2 a pipe of 4 KiB: `log`, for a test that reads it.
+
+    Since nobody reads where it listens, the ports are chosen beforehand.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        providers: Sequence[Mapping[str, object]],
+        settings: Settings | None = None,
+        *,
+        under: Sequence[str | Path] = (),
+    ) -> None:
+        self.smtp, self.http = free_port(), free_port()
+        ports = (("smtp", self.smtp), ("http", self.http))
+        listen = {name: {"listen": [f"tcp:{port}:interface=127.0.0.1"]} for name, port in ports}
+        configure(folder, providers, {**(settings or {}), **listen})
+        out, into = os.pipe()
+        fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, 4096)
+        self.log: IO[bytes] = os.fdopen(out, "rb")
+        self.process = subprocess.Popen([*under, *COMMAND], cwd=folder, stdout=subprocess.DEVNULL, stderr=into)
+        os.close(into)
+
+    def stop(self) -> int:
+        """Its status after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def __enter__(self) -> Self:
+        try:
+            soon(self._is_up, "it is up")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self.log.close()
+
+    def _is_up(self) -> bool:
+        try:
+            return bool(self.health()["status"] == "ok")
+        except OSError:
+            return False
 
 
 class _AnyStatus(urllib.request.HTTPErrorProcessor):
