@@ -5,7 +5,7 @@ Nothing is durable until `commit` is called, unless `at_once` is set. `refuse` m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from twisted.internet.defer import Deferred, fail, succeed

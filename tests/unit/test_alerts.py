@@ -115,7 +115,7 @@ class House:
         """A transaction at that provider."""
         pool = self.pools[name]
         pool.reserved += 1
-        pool.send(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), lambda *_: None, None)
+        pool.send(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), 1, lambda *_: None, None)
 
 
 def test_all_is_well() -> None:
