@@ -36,7 +36,7 @@ from relay.log import timestamp
 TIMEOUT = 10.0
 """Seconds that one try may take."""
 
-PAUSES = (0.0, 2.0, 10.0)
+PAUSES = (0.0, 2.0, 8.0)
 """Seconds before each try."""
 
 
@@ -159,6 +159,7 @@ class _Kept:
             self._kept.append(protocol)
             return protocol
 
+        protocolFactory.noisy = False
         return self._endpoint.connect(protocolFactory).addCallback(keep)
 
 
