@@ -149,7 +149,7 @@ class Folder:
         try:
             found = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
             self._damaged.mkdir(mode=0o700, exist_ok=True)
-            to = self._damaged / f"drop-{found.st_uid}-{found.st_ino}-{found.st_mtime_ns}"
+            to = self._damaged / f"drop-{found.st_uid}-{found.st_mtime_ns}-{os.urandom(4).hex()}"
             os.rename(name, to, src_dir_fd=self._folder)
         except OSError:
             return False

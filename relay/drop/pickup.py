@@ -39,6 +39,9 @@ INTERVAL = 5.0
 AT_ONCE = 64
 """Files that are taken together, so that their mails share a commit and their names a sync."""
 
+TOLD = 20
+"""Files that one look tells of, each by a line; whoever may write there could fill the log else."""
+
 _PIECE = 256 * 1024
 
 
@@ -65,6 +68,7 @@ class Pickup:
         self._events = events
         self._taken: dict[str, tuple[str, int]] = {}  # origin to file, of what is durable and not removed yet
         self._recovered = False
+        self._told = 0
         self._stopping = False
         self._calls = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()).addErrback(self._trouble))
         self._calls.clock = clock
@@ -96,6 +100,7 @@ class Pickup:
             for origin in await self._spool.origins(self._place):
                 self._taken[origin] = _file(origin.removeprefix(self._place))
             self._recovered = True
+        self._told = 0
         await self._forget()
         names = await self._threads.call(self._folder.names)
         for start in range(0, len(names), AT_ONCE):
@@ -105,6 +110,8 @@ class Pickup:
             self._tell(oddities)
             await gatherResults([Deferred.fromCoroutine(self._take(leaf)) for leaf in leaves])
             await self._forget()
+        if self._told > TOLD:
+            self._events.warning(f"{self._told - TOLD} more files in the drop folder are not taken or were set aside")
 
     async def _forget(self) -> None:
         """Remove the files of what is durable, and then the notes of them."""
@@ -182,8 +189,10 @@ class Pickup:
 
     def _tell(self, oddities: Iterable[Oddity]) -> None:
         for oddity in oddities:
-            fate = "was set aside" if oddity.aside else "is not taken"
-            self._events.warning(f"a file in the drop folder {fate}: {oddity.why}", file=oddity.name)
+            self._told += 1
+            if self._told <= TOLD:
+                fate = "was set aside" if oddity.aside else "is not taken"
+                self._events.warning(f"a file in the drop folder {fate}: {oddity.why}", file=oddity.name)
 
 
 def _file(note: str) -> tuple[str, int]:
