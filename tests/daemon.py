@@ -33,6 +33,7 @@ class Daemon:
     """A process in `folder`; what it writes on either of its outputs is read line by line.
 
     errors  every line that came on file descriptor 2 so far
+    output  every line that came on file descriptor 1
     """
 
     def __init__(self, command: Sequence[str | Path], folder: Path, environ: Mapping[str, str]) -> None:
@@ -46,13 +47,14 @@ class Daemon:
             start_new_session=True,  # so that it ends with all that it has started
         )
         self.errors: list[str] = []
+        self.output: list[str] = []
         self._unclaimed: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._readers = [
             threading.Thread(target=self._read, args=(stream, kept), daemon=True)
-            for stream, kept in ((self.process.stdout, []), (self.process.stderr, self.errors))
+            for stream, kept in ((self.process.stdout, self.output), (self.process.stderr, self.errors))
         ]
         self._open = len(self._readers)
         for reader in self._readers:
