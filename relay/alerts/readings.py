@@ -200,7 +200,7 @@ def _certificate(provider: Standing) -> Reading:
         name,
         True,
         False,
-        f"The certificate of the provider {provider.name} {when}; no mail goes there then. "
+        f"The certificate of the provider {provider.name} {when}; after that no mail goes there. "
         "Whoever runs that server has to renew it.",
     )
 
@@ -226,7 +226,7 @@ def _instead(provider: Standing, figures: Figures) -> str:
 def _troubles(providers: Sequence[Standing]) -> str:
     """Which providers are the reason, if any are."""
     troubles = [
-        f"{provider.name} {'is paused' if provider.paused else f'is down for {span(provider.down_for)}'}"
+        f"{provider.name} {'is paused' if provider.paused else f'has been down for {span(provider.down_for)}'}"
         f"{_said(provider)}"
         for provider in providers
         if not provider.up

@@ -151,7 +151,7 @@ def test_why_mail_waits() -> None:
 
     assert reading("backlog", figures).message.startswith(
         "153 mails wait to be delivered, where 100 are the limit; the oldest has waited for 12 minutes. "
-        "a is down for 5 minutes: refused. b is paused."
+        "a has been down for 5 minutes: refused. b is paused."
     )
 
 
