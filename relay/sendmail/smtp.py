@@ -191,21 +191,18 @@ def connect(places: Iterable[Place]) -> Connection | None:
 
 
 def _dial(place: Place) -> socket.socket | None:
+    family = socket.AF_UNIX if place.path else socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    link = None
     try:
-        if place.path:
-            link = socket.socket(socket.AF_UNIX)
-            try:
-                link.settimeout(GREETING)
-                link.connect(place.path)
-            except BaseException:
-                link.close()
-                raise
-        else:
-            link = socket.create_connection((place.host, place.port), GREETING)
+        link = socket.socket(family)
+        link.settimeout(GREETING)
+        link.connect(place.path or (place.host, place.port))
+        if not place.path:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if place.preamble:
-            link.sendall(place.preamble)
+        link.sendall(place.preamble)
     except OSError:
+        if link is not None:
+            link.close()
         return None
     return link
 
