@@ -27,6 +27,7 @@ from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
 from relay.spool.sqlite.health import IDLE, Pulse, look
 from relay.spool.sqlite.opening import SUSPECT, Opened, opened
 from relay.spool.sqlite.rows import ORIGIN, Found, mail_row, recipient_rows, standing_row
+from relay.spool.sqlite.wal import Tail
 from relay.spool.sqlite.writer import Write, Writer
 
 P = ParamSpec("P")
@@ -111,7 +112,11 @@ class SqliteSpool:
         self.health = look(directory, True, now())
         if self.health.free_bytes > min_free // 2 + self._reserve.octets:
             self._reserve.keep()
-        self._writer = Writer(found.writing, reactor, now, self._reserve, self._group_written, self._suspect)
+        (page_size,) = found.writing.execute("PRAGMA page_size").fetchone()
+        self._tail = Tail(directory / DATABASE, page_size)
+        self._writer = Writer(
+            found.writing, reactor, now, self._reserve, self._tail, self._group_written, self._suspect
+        )
         self._writer.large = found.large > 0
         self._idle = 0
         self._pulse = Pulse(self._look)
@@ -307,6 +312,7 @@ class SqliteSpool:
         self._reader.close()
         for connection in self._connections:
             connection.close()
+        self._tail.close()
         os.close(self._lock)
         self._reactor.callFromThread(closed.callback, None)
 

@@ -1,4 +1,7 @@
-"""Wal: what is left of a write-ahead log of which a part is damaged (SQLite's file format, 4: the WAL format).
+"""Wal: SQLite's write-ahead log, where it failed or is damaged (SQLite's file format, 4: the WAL format).
+
+A commit whose sync failed is none, but its frames stand in the log, whole, and after a kill SQLite would take them for
+one. So they are cut off.
 
 SQLite believes in such a log up to the first frame whose checksum is wrong, and would write over what stands behind.
 Behind it may stand commits that were acknowledged. A power cut leaves at most one commit that is not whole, the last:
@@ -7,15 +10,18 @@ each is synced before the next begins. So two or more of them behind a wrong fra
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 _HEADER = 32
 _FRAME = 24
+_LAST_FRAME = 16  # where the log's index (-shm) has the number of the last committed one: WalIndexHdr.mxFrame
 
 
 class Frame(NamedTuple):
@@ -32,6 +38,30 @@ def wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
+class Tail:
+    """What stands in the log of the open database at `path` behind its last commit.
+
+    To be closed after the last connection: that gives up every lock that SQLite has on the index (fcntl(2)).
+    """
+
+    def __init__(self, path: Path, page_size: int) -> None:
+        self._wal = wal_of(path)
+        self._page_size = page_size
+        self._index = os.open(path.with_name(f"{path.name}-shm"), os.O_RDONLY | os.O_CLOEXEC)
+
+    def cut(self) -> None:
+        """Take it away, as far as the disk lets us. Only for the thread that writes, while no transaction is open."""
+        with suppress(OSError):
+            last = int.from_bytes(os.pread(self._index, 4, _LAST_FRAME), sys.byteorder)
+            end = _HEADER + last * (_FRAME + self._page_size)
+            if self._wal.stat().st_size > end:
+                os.truncate(self._wal, end)
+
+    def close(self) -> None:
+        """Give the index back."""
+        os.close(self._index)
+
+
 def damage_of(path: Path, page_size: int) -> str:
     """What is wrong with the log of the database at `path`, which SQLite has just read; "" if nothing is."""
     wal, index = wal_of(path), path.with_name(f"{path.name}-shm")
@@ -44,8 +74,8 @@ def damage_of(path: Path, page_size: int) -> str:
     if not index.is_file():
         return ""
     with index.open("rb") as octets:
-        octets.seek(16)
-        seen = int.from_bytes(octets.read(4), sys.byteorder)  # WalIndexHdr.mxFrame
+        octets.seek(_LAST_FRAME)
+        seen = int.from_bytes(octets.read(4), sys.byteorder)
     unseen = [frame for frame in _frames(path, page_size) if frame.commit and frame.number > seen]
     return "commits stand in its log behind a damaged frame" if len(unseen) > 1 else ""
 

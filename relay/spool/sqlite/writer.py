@@ -3,8 +3,9 @@
 It takes all that waits, up to a bound, makes it one transaction, and tells the reactor's thread of the whole group in
 one call. While a commit is under way the next group gathers.
 
-When a commit fails, its frames may stand in the WAL all the same, where a crash would find them. So before anything
-else is written the WAL is begun anew and a small commit put over them: once that worked, what failed is gone for good.
+When a commit fails, its frames may stand in the WAL all the same, where a crash would find them. So they are cut off at
+once, which a kill leaves so, and before anything else is written the WAL is begun anew and a small commit put over
+them: once that worked, what failed is gone for good, power cuts included.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import code, is_damage, trouble
 from relay.spool.sqlite.folder import Reserve
 from relay.spool.sqlite.rows import Row
+from relay.spool.sqlite.wal import Tail
 
 GROUP = 256
 """Writes in one commit, at most."""
@@ -97,6 +99,7 @@ class Writer:
         reactor: FromThreads,
         now: Callable[[], float],
         reserve: Reserve,
+        tail: Tail,
         on_group: Callable[[int, float, list[str]], None],
         on_damage: Callable[[], None],
     ) -> None:
@@ -110,6 +113,7 @@ class Writer:
         self._on_group = on_group
         self._on_damage = on_damage
         self._reserve = reserve
+        self._tail = tail
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="spool-writer", daemon=True)
         self._closed = False
@@ -212,6 +216,7 @@ class Writer:
         except Exception as error:
             with suppress(sqlite3.Error):
                 self._connection.rollback()
+            self._tail.cut()
             if not isinstance(error, sqlite3.Error) or code(error) in _BLAMELESS:
                 return self._one_by_one(group, error)
             return self._failed(group, error)
