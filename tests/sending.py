@@ -15,7 +15,7 @@ NOBODY = 65534
 
 # The interpreter may lie where only root comes, so all that may be needed is loaded before the user changes.
 _AS = """
-import ctypes, json, os, sys, threading
+import ctypes, encodings.idna, json, os, sys, threading
 import relay.sendmail.dialogue, relay.sendmail.leave, relay.sendmail.main
 uid = int(sys.argv.pop(1))
 sys.argv[0] = "mailrelay-sendmail"

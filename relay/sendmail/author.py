@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Callable
+from contextlib import suppress
 
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _PRINTABLE = re.compile(r"[ -~]*")
@@ -53,7 +53,11 @@ def host_name() -> str:
     from threading import Thread
 
     found: list[str] = []
-    ask: Callable[[], None] = lambda: found.append(socket.getfqdn())  # noqa: E731
+
+    def ask() -> None:
+        with suppress(OSError, LookupError, UnicodeError):
+            found.append(socket.getfqdn())
+
     asking = Thread(target=ask, daemon=True)
     asking.start()
     asking.join(2.0)
