@@ -1,0 +1,161 @@
+"""`python -m benchmarks`: each case with mailrelay and Postfix in turn (A B A B), as root, with Debian's postfix there.
+
+    python -m benchmarks                  every case, two rounds
+    python -m benchmarks --rounds 3 persistent distance
+
+Prints a table: what was taken and what arrived per second, CPU per mail, memory, and the ratios of the medians. Every
+recipient is counted at the provider; one that is missing is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.distance import Distance
+from benchmarks.peers import SETTINGS, Mailrelay, Peer, Postfix
+from benchmarks.sink import Sink
+
+
+@dataclass(frozen=True)
+class Case:
+    """How smtp-source is told to send, and how far away the provider is."""
+
+    says: str
+    mails: int
+    size: int = 4096
+    sessions: int = 20
+    recipients: int = 1
+    persistent: bool = True
+    delay: float = 0.0
+    connections: int = 10
+    workers: int = 10
+    depths: tuple[int, ...] = (1,)
+
+
+CASES = {
+    "persistent": Case("20 sessions, 4 KiB, persistent", 6000),
+    "reconnecting": Case("20 sessions, 4 KiB, a connection a mail", 6000, persistent=False),
+    "single": Case("one session, 4 KiB", 2000, sessions=1),
+    "recipients": Case("20 sessions, 50 recipients a mail", 1000, recipients=50),
+    "megabyte": Case("4 sessions, 1 MiB", 300, size=2**20, sessions=4),
+    "large": Case("2 sessions, 20 MiB", 20, size=20 * 2**20, sessions=2),
+    "distance": Case("25 ms each way, 10 connections, CHUNKING", 2000, delay=0.025, workers=40, depths=(1, 4)),
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One run: per second taken and arrived, milliseconds of CPU a mail, MiB at most, recipients missing."""
+
+    taken: float
+    arrived: float
+    cpu: float
+    memory: float
+    missing: int
+
+
+def run(case: Case, start: Callable[[Path, int], Peer]) -> Figures:
+    """One peer, one case."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/var/tmp"))  # not a tmpfs: a sync has to cost what it costs
+    folder.chmod(0o755)  # Postfix has users of its own
+    sink = Sink(chunking=bool(case.delay))
+    distance = Distance(sink.port, case.delay) if case.delay else None
+    try:
+        with running(start(folder / "peer", distance.port if distance else sink.port)) as peer:
+            return measure(case, peer, sink)
+    finally:
+        if distance:
+            distance.close()
+        sink.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running(peer: Peer) -> Iterator[Peer]:
+    """End it, whatever happens."""
+    try:
+        yield peer
+    finally:
+        peer.close()
+
+
+def measure(case: Case, peer: Peer, sink: Sink) -> Figures:
+    """Load, and the wait for the last recipient to arrive."""
+    wanted = case.mails * case.recipients
+    command = ["smtp-source", "-s", str(case.sessions), "-m", str(case.mails), "-l", str(case.size)]
+    command += ["-r", str(case.recipients), "-f", "a@example.com", "-t", "b@example.net"]
+    command += ["-d"] if case.persistent else []
+    before, began = peer.cpu(), time.monotonic()
+    load = subprocess.Popen([*command, f"127.0.0.1:{peer.port}"])
+    memory = taken = 0.0
+    last, moved = -1, began
+    while sink.count < wanted:
+        now = time.monotonic()
+        if not taken and load.poll() is not None:
+            taken = now - began
+        if sink.count != last:
+            last, moved = sink.count, now
+        if now - moved > 30:
+            break
+        memory = max(memory, peer.memory())
+        time.sleep(0.05)
+    arrived = time.monotonic() - began
+    load.wait(60)
+    cpu = peer.cpu() - before
+    return Figures(
+        case.mails / (taken or arrived), case.mails / arrived, cpu / case.mails * 1000, memory, wanted - sink.count
+    )
+
+
+def peers(case: Case) -> dict[str, Callable[[Path, int], Peer]]:
+    """Who takes part in a case, by the name in the table."""
+    found: dict[str, Callable[[Path, int], Peer]] = {
+        "Postfix": lambda folder, port: Postfix(folder, port, connections=case.connections)
+    }
+    for depth in case.depths:
+        name = "mailrelay" if case.depths == (1,) else f"mailrelay, depth {depth}"
+        found[name] = lambda folder, port, depth=depth: Mailrelay(  # type: ignore[misc]
+            folder, port, connections=case.connections, workers=case.workers, depth=depth
+        )
+    return found
+
+
+def main() -> None:
+    """Read the arguments, run, print."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("cases", nargs="*", default=list(CASES), choices=[*CASES, []], help="which; all")
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    print(f"{platform.platform()}, Python {platform.python_version()}")
+    print("Postfix:", ", ".join(f"{name}={value}" for name, value in SETTINGS.items()), "\n")
+    print("| case | peer | taken/s | arrived/s | ratio | CPU ms a mail | MiB | missing |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in arguments.cases:
+        case = CASES[name]
+        figures: dict[str, list[Figures]] = {peer: [] for peer in peers(case)}
+        for _ in range(arguments.rounds):
+            for peer, start in peers(case).items():
+                figures[peer].append(run(case, start))
+        base = statistics.median(each.arrived for each in figures["Postfix"])
+        for peer, runs in figures.items():
+            arrived = statistics.median(each.arrived for each in runs)
+            print(
+                f"| {case.says} | {peer} | {statistics.median(each.taken for each in runs):.0f} | {arrived:.0f} "
+                f"| {arrived / base:.2f} | {statistics.median(each.cpu for each in runs):.2f} "
+                f"| {max(each.memory for each in runs):.0f} | {sum(each.missing for each in runs)} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
