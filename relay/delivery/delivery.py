@@ -28,7 +28,7 @@ from relay.outcome import CannotTake, Outcome, Rejected
 from relay.outcome import Deferred as Postponed
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
-from relay.spool.spool import Body, Damaged, Settlement, Spool, SpoolError, Standing, State, Submission
+from relay.spool.spool import UNDER_WAY, Body, Damaged, Settlement, Spool, SpoolError, Standing, State, Submission
 from relay.upstream.pool import PATIENCE, Pool
 from relay.upstream.sender import Batch, Result
 
@@ -38,7 +38,6 @@ AGAIN = 1.0
 GOES_ROUND = (CannotTake, Postponed, Rejected)
 """What a provider says of the mail, so that the next one is asked."""
 
-_UNDER_WAY = "uncertain: the daemon ended while a final dot was under way"
 _SUSPECTED = "suspected: it was under way three times when the daemon ended without a word"
 
 
@@ -215,7 +214,7 @@ class Delivery:
         envelope, name = attempt.item.envelope, attempt.pool.name
         marks = [
             replace(
-                attempt.item.standings[number], state=State.HELD, due=0.0, provider=name, pinned=True, reply=_UNDER_WAY
+                attempt.item.standings[number], state=State.HELD, due=0.0, provider=name, pinned=True, reply=UNDER_WAY
             )
             for number in attempt.numbers
         ]

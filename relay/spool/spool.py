@@ -27,6 +27,10 @@ QUARANTINE = "quarantine: "
 UNCERTAIN = "uncertain: "
 """The replies of standings begin so that are HELD for damage, or because nobody knows whether the mail arrived."""
 
+UNDER_WAY = "under way: the final dot is about to leave"
+LEFT_UNDER_WAY = f"{UNCERTAIN}the daemon ended while a final dot was under way"
+"""The reply of a standing that is HELD only while a dot is under way, and what a start makes of one it finds."""
+
 
 class SpoolError(Exception):
     """The spool cannot do what it was asked to; the text says why and what to do."""

@@ -15,6 +15,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from relay.envelope import Envelope, Recipient, key_of
 from relay.spool.spool import (
     LARGE,
+    LEFT_UNDER_WAY,
+    UNDER_WAY,
     BodyWriter,
     Held,
     Mail,
@@ -302,6 +304,20 @@ class SpoolContract:
         bench.settle(submission, Standing(1, two, State.HELD, 3, reply="by command"))
 
         assert bench.pump.wait(bench.spool.held()) == Held()
+
+    def test_a_final_dot_was_under_way_at_a_crash(self, bench: Bench) -> None:
+        """Till then the mail is held for no reason that counts; from the next start on for being uncertain."""
+        bench.open()
+        submission = bench.submit()
+        bench.settle(submission, Standing(0, submission.envelope.recipients[0], State.HELD, reply=UNDER_WAY))
+
+        assert bench.pump.wait(bench.spool.held()) == Held()
+
+        bench.close()
+        bench.open()
+
+        assert bench.pump.wait(bench.spool.held()) == Held(uncertain=1)
+        assert of(bench.find(submission)).standings[0].reply == LEFT_UNDER_WAY
 
     def test_a_mail_ends(self, bench: Bench) -> None:
         """With `finished` it is gone from everywhere, also when it is said for the second time."""

@@ -12,13 +12,14 @@ of the steps lets a crash at any of them be followed by the same start again:
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from relay.spool.bodies import leftovers, sync_folder
-from relay.spool.spool import Damaged, Tally
-from relay.spool.sqlite import reading
+from relay.spool.spool import LEFT_UNDER_WAY, UNDER_WAY, Damaged, Tally
+from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import PAGE, code, for_reading, for_writing, is_damage
 from relay.spool.sqlite.folder import BODIES, DATABASE
 from relay.spool.sqlite.salvage import damage_of_log, salvage
@@ -83,6 +84,8 @@ def _open(directory: Path, damage: tuple[str, ...]) -> Opened:
         connection = for_reading(path)
         try:
             reading.check_tables(connection)
+            with suppress(sqlite3.OperationalError):  # on a full disk they stay held all the same
+                writing.execute(statements.LEAVE_HELD, (LEFT_UNDER_WAY, UNDER_WAY))
             left, large = leftovers(directory / BODIES, partial(reading.known_bodies, connection))
             opened = Opened(writing, connection, reading.tally(connection), reading.last_key(connection), large, damage)
         except BaseException:

@@ -49,6 +49,9 @@ _HOLD_WITHOUT_RECIPIENT = (
 _NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
 _FORGET = "DELETE FROM note WHERE name = ?"
 
+LEAVE_HELD = "UPDATE recipient SET reply = ? WHERE state = 2 AND reply = ?"
+"""What was HELD for a moment stays HELD, with another reply."""
+
 BEAT = "UPDATE pulse SET beat = beat + 1"
 """A commit that changes nothing of any mail."""
 
