@@ -45,6 +45,7 @@ class Alerts:
         self._bounds = bounds
         self._repeat = repeat
         self._outboxes = outboxes
+        self._leaving: Sequence[Outbox] = ()
         self._lookout = lookout
         self._spool = spool
         self._clock = clock
@@ -68,13 +69,14 @@ class Alerts:
         """Look no more, and tell nothing more."""
         if self._checks.running:
             self._checks.stop()
-        for outbox in self._outboxes:
+        for outbox in (*self._outboxes, *self._leaving):
             outbox.stop()
 
     def reload(self, bounds: Bounds, repeat: float, outboxes: Sequence[Outbox]) -> None:
-        """Go on with these; what is active stays so until the next check. What was under way is dropped."""
-        self.stop()
+        """Go on with these; what is active stays so until the next check, and what was to be told is told as it was."""
+        self._leaving = [outbox for outbox in (*self._leaving, *self._outboxes) if outbox.busy]
         self._bounds, self._repeat, self._outboxes = bounds, repeat, outboxes
+        self._checks.stop()
         self.start()
 
     def tick(self) -> None:

@@ -34,6 +34,11 @@ class Outbox:
         self._under_way: dict[str, Deferred[None]] = {}
         self._stopped = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to be told."""
+        return bool(self._under_way)
+
     def put(self, change: Change) -> None:
         """Tell this, as soon as there is room and what was said of the same alert is over."""
         self._waiting[change.alert] = change

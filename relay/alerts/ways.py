@@ -22,7 +22,10 @@ def ways(
     """An outbox for each way there is; see Webhook and Letters for the arguments. Waits for a disk."""
     alerts, found = config.alerts, []
     if alerts.webhook:
-        found.append(Outbox(Webhook(alerts.webhook, config.instance, reactor, reactor, warn).carry, warn))
+        try:
+            found.append(Outbox(Webhook(alerts.webhook, config.instance, reactor, reactor, warn).carry, warn))
+        except ValueError as error:
+            warn(str(error))
     if alerts.mail_to:
         letterhead = Letterhead(config.hostname, config.instance, alerts.mail_from, alerts.mail_to)
         found.append(Outbox(Letters(letterhead, carriers, reactor, wall, random_bits, warn).carry, warn))

@@ -43,6 +43,8 @@ PAUSES = (0.0, 2.0, 8.0)
 class Webhook:
     """See the module's docstring. Make it where a disk may be waited for: it reads the certificate store.
 
+    Raises ValueError, with words for people, where TLS cannot know the host.
+
     instance  which process it is that tells
     reactor   connects
     clock     the time for tries and pauses
@@ -57,13 +59,7 @@ class Webhook:
         self._reactor = reactor
         self._clock: Any = clock
         self._warn = warn
-        parts = urlsplit(url.reveal())
-        self._tls = None
-        if parts.scheme == "https":
-            self._tls = optionsForClientTLS(parts.hostname or "")
-            # The first connection makes the context, which is what reads; this one goes nowhere.
-            nowhere = TLSMemoryBIOFactory(self._tls, True, Factory(), clock=Clock())
-            self._tls.clientConnectionForTLS(TLSMemoryBIOProtocol(nowhere, Protocol(), False))
+        self._tls = _tls(url) if urlsplit(url.reveal()).scheme == "https" else None
 
     async def carry(self, change: Change, outdated: Outdated) -> None:
         """POST it, some times if need be; what went wrong last is a line in the log."""
@@ -112,6 +108,19 @@ def document(change: Change, instance: str) -> dict[str, str]:
         "since": timestamp(change.since),
         "instance": instance,
     }
+
+
+def _tls(url: Secret) -> Any:
+    """What checks the host's certificate. ValueError, without a word of the URL, where its host can have none."""
+    host = (urlsplit(url.reveal()).hostname or "").removesuffix(".")
+    try:
+        options = optionsForClientTLS(host)
+    except ValueError:
+        raise ValueError("alerts.webhook names a host that no certificate can be for; nothing is told there") from None
+    # The first connection makes the context, which is what reads; this one goes nowhere.
+    nowhere = TLSMemoryBIOFactory(options, True, Factory(), clock=Clock())
+    options.clientConnectionForTLS(TLSMemoryBIOProtocol(nowhere, Protocol(), False))
+    return options
 
 
 @implementer(IAgentEndpointFactory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -280,6 +281,15 @@ async def test_a_host_without_an_address(house: House) -> None:
     assert house.warnings == [
         "the webhook could not be told of the alert disk, at 3 tries: its host's name could not be looked up"
     ]
+
+
+@pytest.mark.parametrize("host", [f"{SESAME}_x.example", f"{SESAME}..example", f"{SESAME * 11}.example"])
+def test_a_host_that_no_certificate_can_be_for(house: House, host: str) -> None:
+    """It is said when the daemon starts, and without showing it."""
+    with pytest.raises(ValueError, match="names a host that no certificate can be for") as raised:
+        house.tell(f"https://{host}/")
+
+    assert SESAME not in "".join(traceback.format_exception(raised.value))
 
 
 @with_reactor
