@@ -40,6 +40,7 @@ from relay.outcome import (
 from relay.reply import Reply
 from relay.spool.spool import Body
 from relay.upstream.sender import Batch, Connection, Fault, Features, Result, connect
+from relay.upstream.sender.connection import WARM
 from relay.upstream.sender.content import PIECE
 from relay.upstream.sender.ehlo import offer
 from relay.upstream.sender.login import order
@@ -440,6 +441,52 @@ def test_one_mail_after_another() -> None:
         assert peer.connection.carried == number + 1
         assert peer.connection.idle_since == peer.clock.seconds()
         assert not peer.connection.busy
+
+
+def test_whole_while_the_connection_is_warm() -> None:
+    """A small mail leaves with one write if the connection has just carried one; else MAIL goes ahead."""
+    peer = Peer(CHUNKING)
+    peer.takes()
+    peer.hears()
+
+    peer.clock.advance(WARM - 0.1)
+    done = peer.connection.deliver(batch())
+    assert peer.hears() == ENVELOPE + b"BDAT %d LAST\r\n" % len(BODY) + BODY
+    peer.says(b"250 Ok\r\n250 Ok\r\n250 2.0.0 Queued\r\n")
+    assert kinds(done) == [Delivered]
+
+    peer.clock.advance(WARM + 0.1)
+    peer.connection.deliver(batch())
+    assert peer.hears() == ENVELOPE
+
+
+def test_a_refusal_where_the_mail_left_whole() -> None:
+    """Each recipient has its own reply; what is said of the content then says nothing, and RSET follows."""
+    peer = Peer(CHUNKING)
+    peer.takes()
+    done = peer.connection.deliver(batch())
+
+    peer.says(b"250 Ok\r\n550 5.1.1 No\r\n503 No\r\n")
+
+    assert kinds(done) == [Rejected]
+    peer.hears()
+    peer.connection.deliver(batch())
+    assert peer.hears().startswith(b"RSET\r\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [(b"", Uncertain), (b"250 Ok\r\n", Uncertain), (b"421 4.4.2 Bye\r\n", Retired)]
+)
+def test_lost_where_the_mail_left_whole(said: bytes, kind: type[Outcome]) -> None:
+    """Nobody knows whether it was taken, unless the provider says good-bye."""
+    peer = Peer(CHUNKING)
+    peer.takes()
+    done = peer.connection.deliver(batch())
+
+    peer.says(said)
+    peer.leaves(ConnectionLost())
+
+    assert kinds(done) == [kind]
 
 
 def test_replies_in_any_pieces() -> None:

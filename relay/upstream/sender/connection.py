@@ -32,6 +32,9 @@ _PATIENCE = {Stage.MAIL: 300.0, Stage.RCPT: 300.0, Stage.DATA: 120.0, Stage.BODY
 
 _RESET = 20.0
 
+WARM = 1.0
+"""Seconds for which a connection that has carried a mail is surely there."""
+
 _NEVER = sys.maxsize
 
 
@@ -182,13 +185,14 @@ class Connection(Opening):
         while self._waiting and self._usable and self._may_begin():
             batch, done = self._waiting.popleft()
             behind = bool(running)
+            whole = behind or self._is_warm(batch)
             job = _Passage(
                 batch,
                 self.features,
                 null_sender=self.provider.null_sender,
                 carried=behind or self.carried > 0,
                 reset=behind or not self._clean,
-                whole=behind,
+                whole=whole,
             )
             job.done, job.end, job.ours, job.trouble = done, None, False, None
             octets = job.begin()
@@ -197,10 +201,26 @@ class Connection(Opening):
                 continue
             running.append(job)
             written = self._write(octets)
-            if behind:
+            if whole:
                 job.end = written
-            else:
+            if not behind:
                 self._watch()
+
+    def _is_warm(self, batch: Batch) -> bool:
+        """Whether a small mail may leave whole, its envelope unanswered, which saves a round trip (RFC 3030, 4.2).
+
+        Only where CHUNKING is offered, and on a connection that has just now carried a mail: one that the provider has
+        given up in silence would make it uncertain, where it costs nothing if MAIL goes ahead.
+        """
+        features = self.features
+        return (
+            features.chunking
+            and features.pipelining
+            and self.carried > 0
+            and self.clock.seconds() - self.idle_since < WARM
+            and batch.in_one_piece
+            and batch.before is None
+        )
 
     def _may_begin(self) -> bool:
         running = self._running
