@@ -8,12 +8,15 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from relay.metrics import ALERTS, PROVIDER_ALERTS
 from tests.daemon import PATIENCE
@@ -139,6 +142,21 @@ def test_a_refused_login_is_told_at_once(tmp_path: Path, hook: Hook) -> None:
             assert SESAME not in json.dumps(raised)
             assert SESAME not in json.dumps(hook.posts)
             assert not [line for line in daemon.output + daemon.errors if SESAME in line]
+
+
+def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is seen with the first connection, and told with its day."""
+    authority, ends = trustme.CA(), datetime.now(UTC) + timedelta(days=10)
+    monkeypatch.setattr(authority, "issue_cert", partial(authority.issue_cert, not_after=ends))
+    with Sink("sink", tls="starttls", authority=authority) as sink:
+        table = sink.table(ca_file=sink.write_authority(tmp_path / "ca.pem"))
+        configure(tmp_path, [table], {"alerts": {"check_interval": "500ms"}, "spool": {"min_free": 0}})
+        with Running(tmp_path) as daemon:
+            daemon.submit(letter("one"))
+            raised = daemon.event("alert")
+
+            assert raised["alert"] == "certificate:sink"
+            assert f"on {ends:%Y-%m-%d}" in raised["message"]
 
 
 def test_a_webhook_that_hangs(tmp_path: Path) -> None:
