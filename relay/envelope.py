@@ -90,3 +90,8 @@ def key_of(uuid: str) -> int | None:
         return None
     low = int(digits[16:], 16)
     return int(digits[:12], 16) << _SEQUENCE_BITS | int(digits[13:16], 16) << 8 | (low >> 54) & 0xFF
+
+
+def time_of(key: int) -> float:
+    """When a mail with that key was taken: seconds on the scale of its Ids; 0 for 0."""
+    return (key >> _SEQUENCE_BITS) / 1000

@@ -58,7 +58,7 @@ from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
 from relay.smtp.server.proxied import ProxiedFactory
 from relay.spool.background import Background
-from relay.spool.spool import Mail, Spool, SpoolError, State
+from relay.spool.spool import Mail, Settlement, SpoolError, State
 from relay.spool.sqlite import open_spool
 from relay.upstream.breaker import Breaker, Probes
 from relay.upstream.pool import Pool
@@ -73,6 +73,12 @@ TICK = 0.5
 
 PROXIED = 200
 """Connections that may be waiting for the header of a proxy, on each listener."""
+
+DRIFT = "drift"
+"""The note in which it is kept how far the system's clock was set since the mail was taken."""
+
+LEAP = 5.0
+"""Seconds by which a clock is set before that is worth a note."""
 
 STALE = 5.0
 """Seconds after which a spool that has not said how it is counts as one that does not answer."""
@@ -120,7 +126,7 @@ class Relay(Service):
         config, reactor = self._config, self._reactor
         self._open_log()
         self._clock = SpoolClock(time.time, time.monotonic)
-        self._spool: Spool = open_spool(
+        self._spool = open_spool(
             config.spool.directory,
             reactor=reactor,
             now=self._clock,
@@ -129,6 +135,10 @@ class Relay(Service):
             committed=self._committed,
         )
         self._spool.quarantined = self._quarantined
+        self._drift = 0.0
+        if self._spool.newest:
+            self._drift = float(self._spool.notes.get(DRIFT, "0"))
+            self._clock.resume(self._drift, self._spool.newest)
         self._wire()
         smtp = self._listen(config.smtp.listen, self._smtp)
         http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor, now=time.time))
@@ -136,6 +146,8 @@ class Relay(Service):
         take_over(globalLogPublisher, self._events)
         for warning in config.warnings:
             self._events.warning(warning)
+        for damage in self._spool.found_damage:
+            self._events.error(damage)
         self._schedule.start()
         self._ticks.start(TICK, now=False)
         self._pickup = self._empty_drop()
@@ -290,6 +302,15 @@ class Relay(Service):
             pool.tidy()
         self._delivery.tick()
         self._alerts.tick()
+        self._note_drift()
+
+    def _note_drift(self) -> None:
+        """The system's clock was set: how far is to be known after a restart, or mail would be as old as the step."""
+        drift = self._clock.drift
+        if abs(drift - self._drift) > LEAP:
+            self._drift = drift
+            note = Settlement(0, "", (), notes=((DRIFT, str(drift)),))
+            self._spool.settle(note).addErrback(lambda failure: self._events.error(str(failure.value)))
 
     def _committed(self, writes: int, seconds: float) -> None:
         self._metrics.commit_seconds.observe(seconds)

@@ -17,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
-from relay.envelope import Ids, key_of
+from relay.envelope import Ids, key_of, time_of
 from relay.spool.background import Background, FromThreads
 from relay.spool.bodies import Bodies, WritingBody
 from relay.spool.spool import QUARANTINE, Body, Held, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
@@ -104,6 +104,7 @@ class SqliteSpool:
         self._min_free = min_free
         self._lock = lock
         self._connections = found.writing, found.reading
+        self.newest = time_of(found.last_key)
         self._ids = Ids(found.last_key, now, random_bits)
         self._reader = Background(reactor, 1, "spool-reader")
         self._files = Background(reactor, 4, "spool-bodies")
