@@ -10,7 +10,8 @@ Failure: a spool that cannot be read is asked again at the next sweep; nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -102,7 +103,7 @@ class Schedule:
         self._passed_since = 0  # mails that were passed by since then
         self._due_waiting = tally.deferred > 0
         self._fetching = False
-        self._left: set[int] = set()
+        self._watches: list[set[int]] = []
         self._timer: IDelayedCall | None = None
         self._sweep = LoopingCall(self._look_for_due)
         self._sweep.clock = clock
@@ -192,6 +193,39 @@ class Schedule:
             timer.cancel()
         self._timer = self._clock.callLater(delay, self._look_for_due)
 
+    @contextmanager
+    def watching(self) -> Iterator[set[int]]:
+        """Keys of mails that leave memory meanwhile: what was read of them before they did is old."""
+        left: set[int] = set()
+        self._watches.append(left)
+        try:
+            yield left
+        finally:
+            self._watches = [watch for watch in self._watches if watch is not left]
+
+    def check_out(self, mail: Mail) -> Item:
+        """The mail as it stands in memory, where it is brought if need be; `show` lets go of it.
+
+        Until then none of its recipients that wait is handed on.
+        """
+        item = self.items.get(mail.envelope.key)
+        if item is None:
+            item = Item(mail.envelope, mail.head, None, mail.standings)
+            item.shown = item.look() or "held"
+            self.items[mail.envelope.key] = item
+        item.queued.update([standing.number for standing in item.standings if standing.state.waiting])
+        return item
+
+    def resume(self, item: Item, numbers: list[int]) -> None:
+        """Recipients of a mail that was checked out are READY: try them now if there is room, else when there is."""
+        if len(self.items) <= self._limit and self._running:
+            self._queue(item, numbers)
+            return
+        item.queued.difference_update(numbers)
+        self._behind = True
+        self._passed_by = min(self._passed_by, item.envelope.key)
+        self.show(item)
+
     def keep_body(self, item: Item, body: bytes) -> None:
         """A body that had to be read: keep it, where the bound allows, until the item leaves."""
         if item.body is None and self._octets + len(body) <= BODIES:
@@ -217,8 +251,8 @@ class Schedule:
             return
         if item.body is not None:
             self._octets -= len(item.body)
-        if self._fetching:
-            self._left.add(item.envelope.key)
+        for left in self._watches:
+            left.add(item.envelope.key)
         if (self._behind or self._due_waiting) and len(self.items) <= self._limit // 2:
             self._refill()
 
@@ -234,36 +268,45 @@ class Schedule:
     async def _fetch(self) -> None:
         """Bring in what is due, then what was never tried, as far as there is room."""
         try:
-            while self._running and self._due_waiting and len(self.items) < self._limit:
-                self._due_waiting = False
-                now = self._now()
-                mails = await self._spool.due(now, self._limit)  # those in memory among them leave enough for the room
-                self._take(mails, State.DEFERRED)
-                if len(mails) == self._limit:
-                    self._due_waiting = True
-                elif (due := await self._spool.next_due(now)) is not None:
-                    self.due_at(due)
-            while self._running and self._behind and (room := self._limit - len(self.items)) > 0:
-                after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE
-                mails = await self._spool.ready_after(after, room)
-                self._cursor = mails[-1].envelope.key if mails else after
-                self._take(mails, State.READY)
-                self._behind = len(mails) == room or self._passed_by != _NONE
+            with self.watching() as left:
+                await self._fetch_due(left)
+                await self._fetch_ready(left)
         except SpoolError as error:
             self._due_waiting = self._behind = True
             self._on_trouble(f"the spool cannot be read, and is asked again in a minute: {error}")
         finally:
             self._fetching = False
-            self._left.clear()
 
-    def _take(self, mails: list[Mail], state: State) -> None:
-        """Queue recipients of `state` (and due). What is in memory is newer than what was read."""
+    async def _fetch_due(self, left: set[int]) -> None:
+        while self._running and self._due_waiting and len(self.items) < self._limit:
+            self._due_waiting = False
+            now = self._now()
+            mails = await self._spool.due(now, self._limit)  # those in memory among them leave enough for the room
+            self._take(mails, State.DEFERRED, left)
+            if len(mails) == self._limit:
+                self._due_waiting = True
+            elif (due := await self._spool.next_due(now)) is not None:
+                self.due_at(due)
+
+    async def _fetch_ready(self, left: set[int]) -> None:
+        while self._running and self._behind and (room := self._limit - len(self.items)) > 0:
+            after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE
+            mails = await self._spool.ready_after(after, room)
+            self._cursor = mails[-1].envelope.key if mails else after
+            self._take(mails, State.READY, left)
+            self._behind = len(mails) == room or self._passed_by != _NONE
+
+    def _take(self, mails: list[Mail], state: State, left: set[int]) -> None:
+        """Queue recipients of `state` (and due). What is in memory, or has `left` it, is newer than what was read."""
         now = self._now()
         for mail in mails:
             key = mail.envelope.key
             item = self.items.get(key)
             if item is None:
-                if key in self._left or len(self.items) >= self._limit:
+                if len(self.items) >= self._limit and state is State.READY:
+                    self._passed_by = min(self._passed_by, key)
+                    continue
+                if key in left or len(self.items) >= self._limit:
                     self._due_waiting = True
                     continue
                 item = Item(mail.envelope, mail.head, mail.body, mail.standings)

@@ -110,6 +110,7 @@ class Delivery:
         self._events = events
         self._schedule: Schedule
         self._attempts: set[Attempt] = set()
+        self._quiet: dict[int, Deferred[None]] = {}
         self._stalled = 0
         self._unwritten = 0
         self._stopping = False
@@ -146,6 +147,28 @@ class Delivery:
         """A provider came up or went down: whoever waits may have to wait elsewhere."""
         self.lines.sort_again()
         self.pump()
+
+    def under_way(self, item: Item) -> set[int]:
+        """The recipients of a mail that a transaction is under way for."""
+        return {number for attempt in self._attempts if attempt.item is item for number in attempt.numbers}
+
+    def withdraw(self, item: Item) -> list[int]:
+        """Begin nothing more for a mail; the recipients that waited, which are the caller's to put back (`ready`)."""
+        numbers = self.lines.withdraw(item)
+        for attempt in self._attempts:
+            if attempt.item is item:
+                numbers += attempt.rest
+                attempt.rest = []
+        return numbers
+
+    def quiet(self, item: Item) -> Deferred[None]:
+        """Fires when no transaction of a mail is under way. It may be cancelled."""
+        key = item.envelope.key
+        waiting: Deferred[None] = Deferred(lambda _: self._quiet.pop(key, None))
+        self._quiet[key] = waiting
+        if not item.active:
+            self._is_quiet(key)
+        return waiting
 
     def tick(self) -> None:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
@@ -358,9 +381,16 @@ class Delivery:
             flights.end(item.envelope.key)
             if item.look() in (None, "held"):
                 flights.forget(item.envelope.key)
+        if self._quiet and not item.active:
+            self._is_quiet(item.envelope.key)
         self._schedule.show(item)
         self._tell_if_drained()
         self.pump()
+
+    def _is_quiet(self, key: int) -> None:
+        waiting = self._quiet.pop(key, None)
+        if waiting is not None:
+            waiting.callback(None)
 
     def _in_a_digest(self, item: Item) -> None:
         self._account.finished(item.envelope, item.standings, max(self._now() - item.envelope.received_at, 0.0))

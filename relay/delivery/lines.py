@@ -118,6 +118,16 @@ class Lines:
         for task in waiting:
             self.put(task)
 
+    def withdraw(self, item: Item) -> list[int]:
+        """Take a mail out wherever it waits; the recipients that did."""
+        numbers: list[int] = []
+        for line in (self._stranded, self._paused, *self._lines.values()):
+            tasks = [task for task in line if task.item is item]
+            for task in tasks:
+                line.remove(task)
+                numbers += task.numbers
+        return numbers
+
     def waiting(self) -> Iterator[Task]:
         """All that wait in a line or are stranded."""
         yield from self._stranded

@@ -195,9 +195,7 @@ def test_what_left_while_it_was_read() -> None:
     """A mail that ended between the read and its answer is not taken up again."""
     house = House()
     item = Item(house.submission().envelope, b"", b"x", [Standing(0, Recipient("b@example.net"))])
-    house.schedule._left.add(item.envelope.key)
-
-    house.schedule._take([item.mail()], State.READY)
+    house.schedule._take([item.mail()], State.READY, {item.envelope.key})
 
     assert not house.tried
 
