@@ -107,7 +107,7 @@ class Flights:
             slot = _HEAD.size + number * _SLOT.size
             key, begun, suspected = _SLOT.unpack_from(self._map, slot)
             sound = magic == _MAGIC and key > 0 and 0 <= suspected < SUSPECTED + 1
-            if sound and begun and 0 <= alive - begun <= SOON:
+            if sound and begun and alive - begun <= SOON:  # begun last, if it ended before it said that it lived
                 suspected += 1
             if not sound or not suspected or key in self._slots:
                 _SLOT.pack_into(self._map, slot, 0, 0.0, 0)

@@ -38,6 +38,17 @@ def test_three_deaths(tmp_path: Path, clock: Clock) -> None:
     assert not flights.suspected(8)
 
 
+def test_deaths_at_once(tmp_path: Path, clock: Clock) -> None:
+    """A mail that kills as soon as it is begun does so before the next sign of life."""
+    path = tmp_path / "flights"
+    for _ in range(SUSPECTED):
+        flights = Flights(path, clock.seconds)
+        clock.advance(0.1)
+        flights.begin(7)
+
+    assert Flights(path, clock.seconds).suspected(7)
+
+
 def test_a_death_long_after_the_beginning(tmp_path: Path, clock: Clock) -> None:
     """A mail that was under way for more than a minute is not what killed it."""
     path = tmp_path / "flights"
