@@ -164,11 +164,20 @@ class Delivery:
     def quiet(self, item: Item) -> Deferred[None]:
         """Fires when no transaction of a mail is under way. It may be cancelled."""
         key = item.envelope.key
-        waiting: Deferred[None] = Deferred(lambda _: self._quiet.pop(key, None))
+
+        def forget(_: object) -> None:
+            self._quiet.pop(key, None)
+
+        waiting: Deferred[None] = Deferred(forget)
         self._quiet[key] = waiting
         if not item.active:
             self._is_quiet(key)
         return waiting
+
+    def seen_to(self, item: Item) -> None:
+        """A person has decided about a mail: it is suspected of nothing any more."""
+        if self._flights is not None:
+            self._flights.forget(item.envelope.key)
 
     def tick(self) -> None:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
