@@ -58,7 +58,7 @@ from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
 from relay.smtp.server.proxied import ProxiedFactory
 from relay.spool.background import Background
-from relay.spool.spool import Mail, Settlement, SpoolError, State
+from relay.spool.spool import LEFT_UNDER_WAY, Mail, Settlement, SpoolError, State
 from relay.spool.sqlite import open_spool
 from relay.upstream.breaker import Breaker, Probes
 from relay.upstream.pool import Pool
@@ -148,6 +148,12 @@ class Relay(Service):
             self._events.warning(warning)
         for damage in self._spool.found_damage:
             self._events.error(damage)
+        for mail in self._spool.left_under_way:
+            self._events.held(
+                mail.envelope.uuid,
+                [each.recipient.address for each in mail.standings if each.reply == LEFT_UNDER_WAY],
+                LEFT_UNDER_WAY,
+            )
         self._schedule.start()
         self._ticks.start(TICK, now=False)
         self._pickup = self._empty_drop()

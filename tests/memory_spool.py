@@ -60,6 +60,7 @@ class MemorySpool:
     def __init__(self, now: Callable[[], float], at_once: bool = True) -> None:
         self.tally = Tally()
         self.notes: Mapping[str, str] = {}
+        self.left_under_way: Sequence[Mail] = ()
         self.newest = 0.0
         self.known_origins: set[str] = set()
         self.health = Health(True, 2**40, 2**41, 0, 0, 0.0)

@@ -13,7 +13,7 @@ import ssl
 import threading
 from base64 import b64decode
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,7 @@ class Sink:
     mails   what it was given, in order, also what it refused at the end
     clear   every octet that came outside of TLS, of all connections
     reached how often each step was reached
+    judge   asked where nothing is scripted, with the step and what stands behind the verb: what to say, or "": as usual
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Sink:
         self.mails: list[Mail] = []
         self.clear = bytearray()
         self.reached: Counter[str] = Counter()
+        self.judge: Callable[[str, bytes], str] = lambda _step, _argument: ""
         self.changed = threading.Condition()
         self._authority = authority
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -243,7 +245,7 @@ class Sink:
 
     # For the dialogues, each in its own thread
 
-    def answer(self, step: str) -> Says:
+    def answer(self, step: str, argument: bytes = b"") -> Says:
         """What is to be said at a step that was reached just now."""
         with self.changed:
             self.reached[step] += 1
@@ -252,7 +254,11 @@ class Sink:
         if gate is not None:
             gate.opened.wait(PATIENCE)
         script = self._script[step]
-        return script.popleft() if script else self._always.get(step) or Says(_GOOD.get(step, "250 2.0.0 Ok"))
+        if script:
+            return script.popleft()
+        usual = self._always.get(step) or Says(_GOOD.get(step, "250 2.0.0 Ok"))
+        judged = self.judge(step, argument)
+        return Says(judged) if judged else usual
 
     def keep(self, mail: Mail) -> None:
         """A mail's end has come, and the answer is decided."""
@@ -310,8 +316,8 @@ class _Dialogue:
             raise EOFError
         return says.reply
 
-    def _step(self, step: str) -> str:
-        return self._say(self._sink.answer(step))
+    def _step(self, step: str, argument: bytes = b"") -> str:
+        return self._say(self._sink.answer(step, argument))
 
     def _command(self) -> bool:
         verb, _, argument = self._line().rstrip(b"\r\n").partition(b" ")
@@ -371,7 +377,7 @@ class _Dialogue:
         if step == "DATA" and not self._recipients:
             self._say(Says("554 5.5.1 No valid recipients"))
             return
-        good = self._step(step)[:1] in ("2", "3")
+        good = self._step(step, argument)[:1] in ("2", "3")
         if step == "MAIL" and good:
             found = _SENDER.fullmatch(argument)
             self._sender, self._recipients = found[1] if found else argument, []

@@ -204,17 +204,19 @@ class Health:
 class Spool(Protocol):
     """See the module's docstring. `tally` is what the start found; later movements are counted by the caller.
 
-    notes        by name, as they were at the start (see Settlement)
-    newest       the time of the newest mail that the start found, on the scale on which it was taken; 0 if none
+    notes           by name, as they were at the start (see Settlement)
+    newest          the time of the newest mail that the start found, on the scale on which it was taken; 0 if none
+    left_under_way  mails that the start found HELD, since a dot was under way when the daemon ended
 
-    quarantined  for the caller to set: called with each mail that `ready_after`, `due`, `find` or `page` found damaged
-                 and that is HELD from now on, and with the state in which it was counted (None: in none)
+    quarantined     for the caller to set: called with each mail that `ready_after`, `due`, `find` or `page` found
+                    damaged and that is HELD from now on, and with the state in which it was counted (None: in none)
     """
 
     backend: str
     tally: Tally
     notes: Mapping[str, str]
     newest: float
+    left_under_way: Sequence[Mail]
     health: Health
     quarantined: Callable[[Mail, State | None], None]
 

@@ -6,6 +6,7 @@ far as processes do; --log-cli-level=info shows what came of it.
 
 from __future__ import annotations
 
+import email
 import hashlib
 import logging
 import os
@@ -14,10 +15,13 @@ import re
 import smtplib
 import threading
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.daemon import PATIENCE
-from tests.running import Running, configure, given, letter, soon
+from tests.running import Running, configure, letter, soon
 from tests.sink import Mail, Sink
 
 ROUNDS = int(os.environ.get("MAILRELAY_KILL_ROUNDS", "3"))
@@ -27,43 +31,68 @@ WORKERS = 10
 LARGE = 300 * 1024
 LOG = logging.getLogger(__name__)
 
+FATES = ("taken", "taken", "later", "nobody")
+"""What becomes of a recipient: taken at once, at the second try, or never (then a report tells of it)."""
+
 _DIGEST = re.compile(rb"X-Digest: ([0-9a-f]{64})\r\n\r\n(.*)", re.DOTALL)
 
 
+@dataclass
 class Ledger:
-    """What applications handed in and what they were told. They go on until `close`, or until the daemon is gone."""
+    """What applications handed in and what they were told; recipients have names of their own in every mail."""
 
-    def __init__(self) -> None:
-        self.acknowledged: set[str] = set()
-        self.attempted: set[bytes] = set()
-        self._changed = threading.Condition()
+    acknowledged: set[str] = field(default_factory=set)
+    attempted: set[bytes] = field(default_factory=set)
+    mails: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, more: int) -> None:
-        """Wait until so many more were acknowledged."""
-        with self._changed:
-            goal = len(self.acknowledged) + more
-            there = self._changed.wait_for(lambda: len(self.acknowledged) >= goal, PATIENCE)
-        assert there, f"{len(self.acknowledged)} mails were taken, not {goal}"
+        """Wait until so many more mails were acknowledged."""
+        with self.changed:
+            goal = self.mails + more
+            there = self.changed.wait_for(lambda: self.mails >= goal, PATIENCE)
+        assert there, f"{self.mails} mails were taken, not {goal}"
 
-    def hand_in(self, client: smtplib.SMTP, name: str, octets: int) -> None:
+    def hand_in(self, client: smtplib.SMTP, name: str, fates: list[str], octets: int) -> None:
         """Hand one mail in."""
         content = letter(name, octets)
-        with self._changed:
+        to = [f"{fate}-{number}-{name}@example.net" for number, fate in enumerate(fates)]
+        with self.changed:
             self.attempted.add(content)
-        uuid = given(client, content)
-        with self._changed:
-            self.acknowledged.add(uuid)
-            self._changed.notify_all()
+        assert client.sendmail(f"from-{name}@example.com", to, content) == {}
+        with self.changed:
+            self.acknowledged.update(to)
+            self.mails += 1
+            self.changed.notify_all()
 
 
-def load(ledger: Ledger, relay: Running, name: str, sizes: random.Random) -> None:
+class Fates:
+    """What the provider says to each recipient."""
+
+    def __init__(self) -> None:
+        self._heard: set[bytes] = set()
+
+    def __call__(self, step: str, argument: bytes) -> str:
+        """As Sink.judge is called."""
+        if step != "RCPT":
+            return ""
+        if b"<nobody" in argument:
+            return "550 5.1.1 No such user"
+        if b"<later" in argument and argument not in self._heard:
+            self._heard.add(argument)
+            return "450 4.2.1 Later"
+        return ""
+
+
+def load(ledger: Ledger, relay: Running, name: str, seed: float) -> None:
     """One application, until the daemon is gone."""
+    choose = random.Random(seed)
     try:
         with relay.client() as client:
-            number = 0
-            while True:
-                number += 1
-                ledger.hand_in(client, f"{name}-{number}", LARGE if sizes.random() < 0.1 else sizes.randrange(8192))
+            for number in range(1_000_000):
+                fates = choose.choices(FATES, k=choose.randrange(1, 4))
+                octets = LARGE if choose.random() < 0.1 else choose.randrange(8192)
+                ledger.hand_in(client, f"{name}-{number}", fates, octets)
     except (OSError, smtplib.SMTPException):
         return
 
@@ -74,13 +103,18 @@ def sound(mail: Mail) -> bool:
     return found is not None and hashlib.sha256(found[2]).hexdigest().encode() == found[1]
 
 
+def reported(mail: Mail) -> list[str]:
+    """The recipients of whom a report says that they could not be reached."""
+    parts = email.message_from_bytes(mail.content).walk()
+    [status] = [part for part in parts if part.get_content_type() == "message/delivery-status"]
+    return [part["Final-Recipient"].split(";")[1].strip() for part in status.walk() if part["Action"] == "failed"]
+
+
 def killed_under_load(folder: Path, ledger: Ledger, number: int, choose: random.Random) -> None:
     """One life of the daemon: some mail goes in, some goes out, and then it is killed."""
     with Running(folder) as relay:
         applications = [
-            threading.Thread(
-                target=load, args=(ledger, relay, f"mail-{number}-{client}", random.Random(choose.random()))
-            )
+            threading.Thread(target=load, args=(ledger, relay, f"mail-{number}-{client}", choose.random()))
             for client in range(CLIENTS)
         ]
         for each in applications:
@@ -91,24 +125,31 @@ def killed_under_load(folder: Path, ledger: Ledger, number: int, choose: random.
             each.join()
 
 
-def test_killed_under_load(tmp_path: Path) -> None:
-    """None is lost, each is whole, and every kill makes at most as many copies as transactions were under way."""
+@pytest.mark.parametrize("depth", [1, 5])
+def test_killed_under_load(tmp_path: Path, depth: int) -> None:
+    """Nobody is lost, each mail is whole, and a kill makes at most as many copies as transactions were under way."""
     LOG.info("MAILRELAY_KILL_SEED=%d", SEED)
     choose, ledger = random.Random(SEED), Ledger()
-    with Sink() as sink:
-        configure(tmp_path, [sink.table()], {"delivery": {"workers": WORKERS}})
+    with Sink(offers=["PIPELINING", "SIZE", *(["CHUNKING"] if depth > 1 else [])]) as sink:
+        sink.judge = Fates()
+        configure(tmp_path, [sink.table(pipeline_depth=depth)], {"delivery": {"workers": WORKERS}})
         for number in range(ROUNDS):
             killed_under_load(tmp_path, ledger, number, choose)
         with Running(tmp_path) as relay:
-            soon(lambda: relay.health()["queue"]["total"] == 0, "everything that waited is delivered")
-        copies = Counter(mail.id for mail in sink.mails)
+            soon(lambda: relay.health()["queue"]["total"] == 0, "everything that waited is settled")
 
-    duplicates = sum(copies.values()) - len(copies)
-    LOG.info("%d acknowledged, %d delivered, %d copies", len(ledger.acknowledged), len(copies), duplicates)
-    assert ledger.acknowledged - set(copies) == set()
-    assert duplicates <= ROUNDS * WORKERS
-    assert {mail.below_trace for mail in sink.mails} <= ledger.attempted
-    assert all(sound(mail) for mail in sink.mails)
+    mails = [mail for mail in sink.mails if mail.sender]
+    copies = Counter((mail.id, mail.recipients) for mail in sink.mails)
+    delivered = Counter(to.decode() for mail in mails for to in mail.recipients)
+    bounced = Counter(to for mail in sink.mails if not mail.sender for to in reported(mail))
+    extra = copies.total() - len(copies)
+    LOG.info("%d mails acknowledged, %d copies in %d kills", ledger.mails, extra, ROUNDS)
+    assert ledger.acknowledged - set(delivered) - set(bounced) == set()
+    assert {to for to in bounced if not to.startswith("nobody")} == set()
+    assert extra <= ROUNDS * WORKERS
+    assert bounced.total() - len(bounced) <= ROUNDS * WORKERS
+    assert {mail.below_trace for mail in mails} <= ledger.attempted
+    assert all(sound(mail) for mail in mails)
     assert list((tmp_path / "spool" / "bodies").iterdir()) == []
 
 
@@ -131,3 +172,45 @@ def test_what_waited_is_delivered_after_the_kill(tmp_path: Path) -> None:
 
         assert sorted(mail.id for mail in sink.mails) == sorted(ids)
         assert {mail.below_trace for mail in sink.mails} == set(letters)
+
+
+def test_a_mail_under_way_at_three_kills(tmp_path: Path) -> None:
+    """It may be what kills: it is held, with an alert, and delays nobody else."""
+    with Sink() as sink:
+        configure(tmp_path, [sink.table()])
+        poison = ""
+        for life in range(3):
+            with sink.gate(".") as gate, Running(tmp_path) as relay:
+                if life == 0:
+                    [poison] = relay.submit(letter("poison"))
+                sink.wait_until_reached(".", life + 1)
+                relay.process.kill()
+                relay.process.wait(PATIENCE)
+                gate.opened.set()
+        with Running(tmp_path) as relay:
+            assert relay.event("held")["id"] == poison
+            relay.submit(letter("other"))
+            relay.event("finished")
+            queue = relay.health()["queue"]
+
+    assert queue["held"] == queue["total"] == 1
+    assert sink.reached["."] == 4
+
+
+def test_a_kill_behind_a_dot_that_may_not_be_sent_twice(tmp_path: Path) -> None:
+    """With `on_uncertain = "hold"` the next start holds that mail, and no copy is ever made."""
+    with Sink() as sink:
+        configure(tmp_path, [sink.table(on_uncertain="hold")])
+        with sink.gate(".") as gate, Running(tmp_path) as relay:
+            [uuid] = relay.submit(letter("once"))
+            sink.wait_until_reached(".")
+            relay.process.kill()
+            relay.process.wait(PATIENCE)
+            gate.opened.set()
+        with Running(tmp_path) as relay:
+            held = relay.event("held")
+            queue = relay.health()["queue"]
+
+    assert held["id"] == uuid
+    assert queue["held"] == queue["total"] == 1
+    assert sink.reached["."] == 1

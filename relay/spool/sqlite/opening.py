@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from relay.spool.bodies import leftovers, sync_folder
-from relay.spool.spool import LEFT_UNDER_WAY, UNDER_WAY, Damaged, Tally
+from relay.spool.spool import LEFT_UNDER_WAY, UNDER_WAY, Damaged, Mail, Tally
 from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import PAGE, code, for_reading, for_writing, is_damage
 from relay.spool.sqlite.folder import BODIES, DATABASE
@@ -41,6 +41,7 @@ class Opened:
     tally: Tally
     last_key: int
     large: int
+    left_under_way: tuple[Mail, ...] = ()
     damage: tuple[str, ...] = ()
 
 
@@ -84,10 +85,19 @@ def _open(directory: Path, damage: tuple[str, ...]) -> Opened:
         connection = for_reading(path)
         try:
             reading.check_tables(connection)
+            under_way = reading.held_keys(connection, UNDER_WAY)
             with suppress(sqlite3.OperationalError):  # on a full disk they stay held all the same
                 writing.execute(statements.LEAVE_HELD, (LEFT_UNDER_WAY, UNDER_WAY))
             left, large = leftovers(directory / BODIES, partial(reading.known_bodies, connection))
-            opened = Opened(writing, connection, reading.tally(connection), reading.last_key(connection), large, damage)
+            opened = Opened(
+                writing,
+                connection,
+                reading.tally(connection),
+                reading.last_key(connection),
+                large,
+                tuple([found.mail for found in reading.mails(connection, under_way, 0)]),
+                damage,
+            )
         except BaseException:
             connection.close()
             raise

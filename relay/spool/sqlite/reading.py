@@ -100,6 +100,14 @@ def due_keys(connection: sqlite3.Connection, now: float, limit: int) -> list[int
     return list(found)
 
 
+def held_keys(connection: sqlite3.Connection, reply: str) -> list[int]:
+    """Keys of which a recipient is HELD with that reply."""
+    return [
+        key
+        for (key,) in connection.execute("SELECT DISTINCT mail FROM recipient WHERE state = 2 AND reply = ?", (reply,))
+    ]
+
+
 def next_due(connection: sqlite3.Connection, after: float) -> float | None:
     """When the first DEFERRED recipient is due after `after`."""
     (due,) = connection.execute("SELECT min(due) FROM recipient WHERE state = 1 AND due > ?", (after,)).fetchone()

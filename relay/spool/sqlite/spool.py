@@ -96,6 +96,7 @@ class SqliteSpool:
         self.found_damage = found.damage
         self.tally = found.tally
         self.notes: Mapping[str, str] = reading.notes(found.reading)
+        self.left_under_way: Sequence[Mail] = found.left_under_way
         self.quarantined: Callable[[Mail, State | None], None] = _nobody
         self.committed: Callable[[int, float], None] = _nobody
         self._directory = directory
