@@ -35,12 +35,19 @@ from relay.alerts.ways import ways
 from relay.bounce.report import Letterhead
 from relay.clock import SpoolClock
 from relay.config import Config
+from relay.config.check import CONTROL_SOCKET
 from relay.config.loopback import is_loopback
 from relay.config.values import Listener, Provider
+from relay.control.channel import ControlFactory
+from relay.control.commands import Commands
+from relay.control.opening import open_socket
+from relay.control.trial import Trial
 from relay.delivery.account import Account
 from relay.delivery.brakes import Brakes
 from relay.delivery.delivery import Delivery, Settings
 from relay.delivery.flights import Flights
+from relay.delivery.operator import Operator
+from relay.delivery.reasons import Limits, Reasons
 from relay.delivery.reports import Reports, Terms
 from relay.drop.folder import Folder
 from relay.drop.pickup import Pickup
@@ -157,6 +164,7 @@ class Relay(Service):
         self._schedule.start()
         self._ticks.start(TICK, now=False)
         self._pickup = self._empty_drop()
+        self._control = self._answer_commands()
         self._alerts.start()
         self._open = True
         self._events.started(version=relay.__version__, instance=config.instance, smtp=smtp, http=http)
@@ -272,6 +280,29 @@ class Relay(Service):
         )
         return Reports(terms, self._spool, self._clock, time.time)
 
+    def _answer_commands(self) -> ControlFactory:
+        """Open the control socket."""
+        config, reactor, events, delivery = self._config, self._reactor, self._events, self._delivery
+        operator = Operator(
+            self._spool, self._schedule, delivery, self._pools, self._account, events, reactor, self._clock
+        )
+        limits = Limits(config.retry.max_age, config.delivery.queue_size)
+        reasons = Reasons(self._schedule, delivery, self._pools, limits, self._clock, reactor.seconds)
+        trial = Trial(config.alerts.mail_from, self._intake, self._spool, operator, reasons, events, reactor)
+        commands = Commands(
+            self._spool, operator, reasons, trial, self.health, lambda at: time.time() + at - self._clock()
+        )
+        factory = ControlFactory(
+            commands.table(), reactor, lambda failure: events.error("a command could not be answered", failure)
+        )
+        path = config.spool.directory / CONTROL_SOCKET
+        try:
+            self._ports.append(open_socket(reactor, path, factory))
+        except (CannotListenError, OSError) as error:
+            cause = getattr(error, "socketError", error)
+            raise CannotStart(f"the control socket {path} cannot be opened: {cause}") from None
+        return factory
+
     def _empty_drop(self) -> Pickup | None:
         """Take what was left in the drop folder, now and from time to time. None where it cannot be used."""
         spool, events = self._config.spool, self._events
@@ -361,6 +392,7 @@ class Relay(Service):
             await _maybe(port.stopListening())
         if self._pickup is not None:
             await self._pickup.stop()
+        self._control.stop()
         self._schedule.stop()
         self._ticks.stop()
         ended = self._delivery.stop()

@@ -1,0 +1,1 @@
+"""Control: the socket over which commands reach the daemon, and what they may ask."""
