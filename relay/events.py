@@ -42,6 +42,15 @@ class Events:
     def __init__(self, sink: Sink, now: Callable[[], float]) -> None:
         self._write = sink.write
         self._now = now
+        self._followers: dict[object, Callable[[Entry], None]] = {}
+
+    def follow(self, uuid: str, hear: Callable[[Entry], None]) -> None:
+        """Have `hear` called with each line about one mail, too."""
+        self._followers[uuid] = hear
+
+    def leave(self, uuid: str) -> None:
+        """No more of that."""
+        self._followers.pop(uuid, None)
 
     # The daemon
 
@@ -213,7 +222,10 @@ class Events:
         self._say("warning", event, {"id": uuid, "to": list(to), **fields})
 
     def _say(self, level: str, event: str, fields: Entry) -> None:
-        self._write({"time": timestamp(self._now()), "level": level, "event": event, **fields})
+        entry = {"time": timestamp(self._now()), "level": level, "event": event, **fields}
+        self._write(entry)
+        if self._followers and (hear := self._followers.get(fields.get("id"))) is not None:
+            hear(entry)
 
 
 def take_over(publisher: LogPublisher, events: Events) -> None:

@@ -128,6 +128,18 @@ class Lines:
                 numbers += task.numbers
         return numbers
 
+    def place(self, item: Item, number: int) -> str | None:
+        """In the line of which provider a recipient stands: "" in none (stranded, or in a pause), None if unknown."""
+        for name, line in self._lines.items():
+            if any(task.item is item and number in task.numbers for task in line):
+                return name
+        others = any(task.item is item and number in task.numbers for task in (*self._stranded, *self._paused))
+        return "" if others else None
+
+    def pausing(self, item: Item, number: int) -> bool:
+        """Whether a recipient waits for a pause to end."""
+        return any(task.item is item and number in task.numbers for task in self._paused)
+
     def waiting(self) -> Iterator[Task]:
         """All that wait in a line or are stranded."""
         yield from self._stranded

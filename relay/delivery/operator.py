@@ -134,8 +134,8 @@ class Operator:
                 left.clear()
         return []
 
-    async def change(self, order: Order, selection: Selection) -> Tally:
-        """Do as it was ordered, for all that `selection` is about."""
+    async def change(self, order: Order, selection: Selection, pulse: Callable[[], Awaitable[None]]) -> Tally:
+        """Do as it was ordered, for all that `selection` is about. Where `pulse` raises nothing more is begun."""
         tally = Tally()
         under_way: list[Deferred[None]] = []
         busy: list[str] = []
@@ -148,9 +148,12 @@ class Operator:
             if len(under_way) >= AT_ONCE:
                 await gatherResults(under_way)
                 under_way.clear()
+                await pulse()
 
-        tally.missing = await self.visit(selection, act)
-        await gatherResults(under_way)
+        try:
+            tally.missing = await self.visit(selection, act)
+        finally:
+            await gatherResults(under_way)
         await self._change_busy(order, selection, tally, busy)
         if order is Order.RETRY:
             self.probe(selection.provider)
