@@ -174,6 +174,23 @@ class Delivery:
             self._is_quiet(key)
         return waiting
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing is begun because an outcome cannot be written down."""
+        return self._unwritten > 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether as many transactions are under way as there are workers."""
+        return len(self._attempts) - self._stalled >= self.settings.workers
+
+    def began(self, item: Item, number: int) -> tuple[str, float] | None:
+        """At which provider a transaction is under way for a recipient, and for how many seconds."""
+        for attempt in self._attempts:
+            if attempt.item is item and number in attempt.numbers:
+                return attempt.pool.name, self._clock.seconds() - attempt.began
+        return None
+
     def seen_to(self, item: Item) -> None:
         """A person has decided about a mail: it is suspected of nothing any more."""
         if self._flights is not None:
