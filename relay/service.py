@@ -18,6 +18,7 @@ from typing import Any
 from twisted.application.service import IService, Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -72,8 +73,11 @@ from relay.upstream.pool import Pool
 from relay.upstream.resolver import Resolver
 from relay.upstream.sender import Connection, connect, endpoint, trust
 
-GRACE = 30.0
+GRACE = 28.5
 """Seconds that transactions under way have to end after SIGTERM."""
+
+LAST = 1.0
+"""Seconds to write down what came of those that did not, and to close the spool, if the disk allows it."""
 
 TICK = 0.5
 """Seconds between two looks at connections that idle and providers that are to be probed."""
@@ -390,23 +394,31 @@ class Relay(Service):
         self._alerts.stop()
         for port in self._ports:
             await _maybe(port.stopListening())
-        if self._pickup is not None:
-            await self._pickup.stop()
         self._control.stop()
         self._schedule.stop()
         self._ticks.stop()
-        ended = self._delivery.stop()
-        leaving = self._smtp.stop()
+        ending = [self._delivery.stop(), self._smtp.stop()]
+        if self._pickup is not None:
+            ending.append(Deferred.fromCoroutine(self._pickup.stop()))
         for pool in self._pools.values():
             pool.stop()
         timer = self._reactor.callLater(GRACE, self._end_now)
-        await ended
-        await leaving
+        late = [each for each in ending if not await self._ends(each, timer.getTime() + LAST)]
+        last = max(timer.getTime(), self._reactor.seconds()) + LAST
         if timer.active():
             timer.cancel()
-        await self._spool.close()
+        if not await self._ends(self._spool.close(), last) or late:
+            self._events.error("the disk was not waited for any longer: what could not be written down is sent again")
         self._events.stopped()
         self._log.close(2.0)
+
+    async def _ends(self, ending: Deferred[None], last: float) -> bool:
+        """Whether it came to its end until then."""
+        try:
+            await ending.addTimeout(max(last - self._reactor.seconds(), 0.0), self._reactor)
+        except TookTooLong:
+            return False
+        return True
 
     def _end_now(self) -> None:
         """The grace is over: a dot that is unanswered is written down as uncertain."""

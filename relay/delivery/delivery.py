@@ -59,6 +59,7 @@ class Attempt:
     rest    recipients of the same task that wait until it is over
     age     of the mail, when this began
     marked  whether it is written down that a dot is under way
+    unsaid  whether nothing was said yet of an outcome that cannot be written
     """
 
     item: Item
@@ -75,6 +76,7 @@ class Attempt:
     reports: tuple[Submission, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     trouble: Exception | None = None
+    unsaid: bool = True
 
 
 class Delivery:
@@ -349,7 +351,9 @@ class Delivery:
         writing.addCallbacks(self._written_down, self._not_written, (attempt,), {}, (attempt,))
 
     def _not_written(self, failure: Failure, attempt: Attempt) -> None:
-        self._events.error(f"an outcome could not be written and is kept in memory: {failure.value}")
+        if attempt.unsaid:
+            self._events.error(f"an outcome could not be written and is kept in memory: {failure.value}")
+        attempt.unsaid = False
         self._unwritten += 1
 
         def write_again() -> None:
