@@ -45,7 +45,10 @@ class Policy:
 
 @implementer(IMessageDelivery)
 class Intake:
-    """See the module's docstring. `wall` gives the system's time, for the dates in header fields."""
+    """See the module's docstring. `wall` gives the system's time, for the dates in header fields.
+
+    received  mails taken since the start
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Intake:
     ) -> None:
         self.policy = policy
         self.window = window
+        self.received = 0
         self._spool = spool
         self._added = added
         self._now = now
@@ -105,6 +109,7 @@ class Intake:
 
     def taken(self, submission: Submission) -> None:
         """A mail is durable: count it, say so, deliver it."""
+        self.received += 1
         self._metrics.received.inc()
         self._events.received(submission.envelope)
         self._added(submission)

@@ -54,6 +54,7 @@ from relay.drop.folder import Folder
 from relay.drop.pickup import Pickup
 from relay.events import Events, take_over
 from relay.http import figures
+from relay.http.history import Counted, History
 from relay.http.site import make_site
 from relay.intake import Intake
 from relay.intake import Policy as IntakePolicy
@@ -167,6 +168,7 @@ class Relay(Service):
             )
         self._schedule.start()
         self._ticks.start(TICK, now=False)
+        self._samples.start(1.0, now=False)
         self._pickup = self._empty_drop()
         self._control = self._answer_commands()
         self._alerts.start()
@@ -185,7 +187,8 @@ class Relay(Service):
         config, reactor, events = self._config, self._reactor, self._events
         self._metrics = Metrics(relay.__version__)
         self._metrics.gauges = lambda: figures.gauges(self.health(), self._log.dropped)
-        self._account = Account(events, self._metrics, time.time)
+        self.history = History(self._clock(), time.time())
+        self._account = Account(events, self._metrics, time.time, self.history.took)
         self._pools = {provider.name: self._pool(provider) for provider in config.providers}
         self._delivery = Delivery(
             Settings(
@@ -234,7 +237,8 @@ class Relay(Service):
         )
         self._alerts = self._watch()
         self._ticks = LoopingCall(self._tick)
-        self._ticks.clock = reactor
+        self._samples = LoopingCall(self._sample)
+        self._ticks.clock = self._samples.clock = reactor
 
     def _pool(self, provider: Provider) -> Pool:
         reactor, hostname = self._reactor, self._config.hostname
@@ -397,6 +401,7 @@ class Relay(Service):
         self._control.stop()
         self._schedule.stop()
         self._ticks.stop()
+        self._samples.stop()
         ending = [self._delivery.stop(), self._smtp.stop()]
         if self._pickup is not None:
             ending.append(Deferred.fromCoroutine(self._pickup.stop()))
@@ -439,39 +444,53 @@ class Relay(Service):
             for mishap in self._account.mishaps
         ]
 
+    def _sample(self) -> None:
+        totals = self._account.totals
+        counted = Counted(self._intake.received, totals.delivered, totals.failed)
+        self.history.sample(self._clock(), time.time(), counted, self._queue())
+
     def health(self) -> figures.Health:
         """How it is now."""
-        totals, counts, spool = self._account.totals, self._schedule.counts, self._spool
-        oldest = spool.oldest
+        totals, spool = self._account.totals, self._spool
         return figures.Health(
             version=relay.__version__,
             instance=self._config.instance,
             uptime_seconds=self._reactor.seconds() - self._started_at,
             taking=self.ready(),
             totals=figures.Totals(totals.delivered, totals.failed, totals.recipients, totals.seconds),
-            queue=figures.Queue(
-                counts["ready"],
-                counts["active"],
-                counts["deferred"],
-                counts["held"],
-                0.0 if oldest is None else max(self._clock() - oldest, 0.0),
-            ),
+            queue=self._queue(),
             providers=[self._provider(pool) for pool in self._pools.values()],
             spool=figures.Spool(spool.backend, spool.health.writable and self._answers(), spool.health.free_bytes),
             alerts=[figures.Alert(alert.name, alert.since, alert.message) for alert in self._alerts.active],
+        )
+
+    def _queue(self) -> figures.Queue:
+        counts, oldest = self._schedule.counts, self._spool.oldest
+        return figures.Queue(
+            counts["ready"],
+            counts["active"],
+            counts["deferred"],
+            counts["held"],
+            0.0 if oldest is None else max(self._clock() - oldest, 0.0),
         )
 
     def _answers(self) -> bool:
         return self._clock() - self._spool.health.checked_at < 2 * STALE
 
     def _provider(self, pool: Pool) -> figures.Provider:
-        at = pool.last_success_at
+        ahead = time.time() - self._reactor.seconds()
+
+        def moment(at: float | None) -> float | None:
+            return None if at is None else at + ahead
+
         return figures.Provider(
             pool.name,
             figures.ProviderState(pool.breaker.state),
             figures.Connections(pool.busy, pool.idle, pool.limit),
             pool.breaker.last_error or None,
-            None if at is None else time.time() - (self._reactor.seconds() - at),
+            moment(pool.last_success_at),
+            moment(pool.breaker.since),
+            moment(pool.breaker.error_at),
         )
 
 

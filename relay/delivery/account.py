@@ -64,14 +64,24 @@ class Mishap:
 
 
 class Account:
-    """Keeps `totals` and the newest `mishaps`; `now` gives seconds since the epoch by the wall's clock."""
+    """Keeps `totals` and the newest `mishaps`; `now` gives seconds since the epoch by the wall's clock.
 
-    def __init__(self, events: Events, metrics: Metrics, now: Callable[[], float]) -> None:
+    took  is told of each finished mail how many seconds ago it was received
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        metrics: Metrics,
+        now: Callable[[], float],
+        took: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
         self.totals = Totals()
         self.mishaps: deque[Mishap] = deque(maxlen=NEWEST)
         self._events = events
         self._metrics = metrics
         self._now = now
+        self._took = took
 
     def transaction(
         self, envelope: Envelope, provider: str, addresses: Sequence[str], outcomes: Sequence[Outcome], seconds: float
@@ -136,6 +146,7 @@ class Account:
             return
         self._metrics.finished[result].inc()
         self._metrics.processing_seconds.observe(seconds)
+        self._took(seconds)
         totals = self.totals
         totals.recipients += len(standings)
         totals.seconds += seconds

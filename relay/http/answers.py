@@ -6,17 +6,23 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qsl
 
 from prometheus_client import exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import CollectorRegistry
 
 from relay.http import figures, guard, page
-from relay.http.figures import Source
+from relay.http.figures import Failure, Health
+from relay.http.history import Excerpt, History
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
+SCRIPT = "text/javascript; charset=utf-8"
+STYLE = "text/css; charset=utf-8"
 ALLOWED = (b"GET", b"HEAD")
 
 _HERE = Path(__file__).parent
@@ -60,6 +66,23 @@ class Answer:
         return {**EVERYWHERE, **own, **({"Allow": self.allow} if self.allow else {})}
 
 
+class Source(Protocol):
+    """Who knows the figures. Called in the reactor's thread; none of it waits for anything."""
+
+    def health(self) -> Health:
+        """How it is now."""
+
+    def ready(self) -> bool:
+        """Whether the listeners are open and the spool is writable."""
+
+    def failures(self) -> Sequence[Failure]:
+        """The newest failures, the newest first, some twenty at most."""
+
+    @property
+    def history(self) -> History:
+        """How it went."""
+
+
 Page = Callable[[Ask], Answer]
 
 
@@ -70,15 +93,16 @@ class Answers:
         self._source = source
         self._registry = registry
         self._now = now
-        script = _file("page.js", "text/javascript; charset=utf-8")
-        style = _file("page.css", "text/css; charset=utf-8")
-        icon = Answer(200, page.ICON, "image/svg+xml")
         self._pages: Mapping[bytes, Page] = {
             b"/": self._page,
-            b"/page.css": lambda _ask: style,
-            b"/page.js": lambda _ask: script,
-            b"/icon.svg": lambda _ask: icon,
+            b"/page.css": _file("page.css", STYLE),
+            b"/page.js": _file("page.js", SCRIPT),
+            b"/plots.js": _file("plots.js", SCRIPT),
+            b"/uplot.css": _file("uplot/uPlot.min.css", STYLE),
+            b"/uplot.js": _file("uplot/uPlot.iife.min.js", SCRIPT),
+            b"/icon.svg": _file("icon.svg", "image/svg+xml"),
             b"/status.json": self._status,
+            b"/history.json": self._history,
             b"/health": self._health,
             b"/livez": lambda _ask: _say(200, "alive"),
             b"/readyz": self._ready,
@@ -106,6 +130,14 @@ class Answers:
     def _view(self) -> page.View:
         return page.view(self._source.health(), self._source.failures(), self._now())
 
+    def _history(self, ask: Ask) -> Answer:
+        asked = dict(parse_qsl(guard.query(ask.target).decode("latin-1")))
+        try:
+            excerpt = self._source.history.after(int(asked.get("step", "1")), int(asked.get("after", "0")))
+        except (KeyError, ValueError):
+            return _say(400, "step is 1 or 60 (seconds), and after the number of a slot.")
+        return _object(200, _excerpt(excerpt))
+
     def _health(self, _ask: Ask) -> Answer:
         health = self._source.health()
         return _object(503 if health.status == "failing" else 200, figures.document(health))
@@ -120,8 +152,21 @@ class Answers:
         return Answer(200, exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def _file(name: str, kind: str) -> Answer:
-    return Answer(200, (_HERE / name).read_bytes(), kind)
+def _file(name: str, kind: str) -> Page:
+    answer = Answer(200, (_HERE / name).read_bytes(), kind)
+    return lambda _ask: answer
+
+
+def _excerpt(excerpt: Excerpt) -> dict[str, object]:
+    return {
+        "step": excerpt.step,
+        "first": excerpt.first,
+        "offset": excerpt.offset,
+        "more": excerpt.more,
+        "columns": {
+            name: [None if isnan(value) else value for value in column] for name, column in excerpt.columns.items()
+        },
+    }
 
 
 def _say(code: int, line: str) -> Answer:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal
 
 from relay.log import timestamp
 from relay.metrics import Gauges
@@ -75,13 +75,19 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One provider, in the order of preference. `last_error` and `last_success_at` are None where there was none."""
+    """One provider, in the order of preference. What is None was not yet, or is not known.
+
+    since     when it came into its state; a probe interrupts no outage
+    error_at  when what `last_error` says was last so
+    """
 
     name: str
     state: ProviderState
     connections: Connections
     last_error: str | None = None
     last_success_at: float | None = None
+    since: float | None = None
+    error_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +140,6 @@ class Health:
         if not self.taking or ProviderState.UP not in states:
             return "failing"
         return "degraded" if self.alerts or any(state is not ProviderState.UP for state in states) else "ok"
-
-
-class Source(Protocol):
-    """Who knows the figures. Called in the reactor's thread; none of it waits for anything."""
-
-    def health(self) -> Health:
-        """How it is now."""
-
-    def ready(self) -> bool:
-        """Whether the listeners are open and the spool is writable."""
-
-    def failures(self) -> Sequence[Failure]:
-        """The newest failures, the newest first, some twenty at most."""
 
 
 def nameless(text: str) -> str:

@@ -50,6 +50,15 @@ def origin_form(target: bytes) -> tuple[bytes | None, bytes]:
     return authority, target.partition(b"?")[0] or b"/"
 
 
+def query(target: bytes) -> bytes:
+    """What stands behind the first question mark of a target; nothing where there is none.
+
+    >>> query(b"/history.json?step=60&after=1"), query(b"/")
+    (b'step=60&after=1', b'')
+    """
+    return target.partition(b"?")[2]
+
+
 def stranger(peer: object, version: bytes, hosts: Sequence[bytes], authority: bytes | None) -> str | None:
     """Why a request is refused, in one line; None where it is answered.
 

@@ -12,14 +12,8 @@ from pathlib import Path
 from string import Template
 from time import gmtime, strftime
 
-from relay.http.figures import Failure, Health, Provider, ProviderState, nameless
+from relay.http.figures import Failure, Health, Provider, ProviderState, Queue, nameless
 from relay.reply import printable
-
-ICON = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
-    b'<rect y="3" width="16" height="10" rx="2" fill="#3a6ea5"/>'
-    b'<path d="M2 5l6 4 6-4" fill="none" stroke="#fff" stroke-width="1.5"/></svg>'
-)
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "providers": ("Name", "State", "Connections", "Last success", "Last error"),
@@ -34,6 +28,9 @@ NOTHING: Mapping[str, str] = {
     "failures": "None since the start.",
 }
 """What a table without rows says."""
+
+YOUNG = 3600.0
+"""Seconds for which the page says that its plots begin with the daemon."""
 
 _SHELL = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
 
@@ -58,13 +55,14 @@ def view(health: Health, failures: Sequence[Failure], now: float) -> View:
         "status": health.status,
         "instance": health.instance,
         "headline": headline(health),
+        "history": young(health.uptime_seconds, now),
         "now": moment(now),
         "total": f"{queue.total:,}",
         "ready": f"{queue.ready:,}",
         "active": f"{queue.active:,}",
         "deferred": f"{queue.deferred:,}",
         "held": f"{queue.held:,}",
-        "oldest": duration(queue.oldest_age_seconds) if queue.total else "–",
+        "oldest": oldest(queue),
         "uptime": duration(health.uptime_seconds),
         "emails": f"{totals.emails:,}",
         "successful": f"{totals.successful:,}",
@@ -100,19 +98,46 @@ def headline(health: Health) -> str:
         said.append(f"{', '.join(away)}; the other providers carry on.")
     if health.alerts:
         said.append("One alert is active." if len(health.alerts) == 1 else f"{len(health.alerts)} alerts are active.")
-    return " ".join(said) or "Mail is taken, and every provider is up."
+    if not said:
+        said.append("Mail is taken, and every provider is up.")
+    if not health.totals.emails and not health.queue.total:
+        said.append("No mail has come yet since the start.")
+    return " ".join(said)
+
+
+def oldest(queue: Queue) -> str:
+    """The age of the oldest mail that waits; held mail waits for a person and has none.
+
+    >>> oldest(Queue()), oldest(Queue(held=1)), oldest(Queue(ready=1, oldest_age_seconds=61))
+    ('none waits', 'only held mail', '1 min 1 s')
+    """
+    if not queue.total:
+        return "none waits"
+    return duration(queue.oldest_age_seconds) if queue.total > queue.held else "only held mail"
+
+
+def young(uptime: float, now: float) -> str:
+    """What the plots cannot show yet, as long as that may surprise."""
+    if uptime >= YOUNG:
+        return ""
+    return f"Kept since the start at {moment(now - uptime)[11:]}: there is nothing to show from before that."
 
 
 def _provider(provider: Provider, now: float) -> list[str]:
-    connections, success = provider.connections, provider.last_success_at
+    connections, success, since = provider.connections, provider.last_success_at, provider.since
+    state, error = provider.state.value, nameless(provider.last_error or "–")
     return [
-        provider.state.value,
+        state,
         provider.name,
-        provider.state.value,
+        state if since is None else f"{state} for {_ago(since, now)}",
         f"{connections.active} busy, {connections.idle} idle of {connections.limit}",
-        "–" if success is None else f"{duration(max(now - success, 0.0))} ago",
-        nameless(provider.last_error or "–"),
+        "–" if success is None else f"{_ago(success, now)} ago",
+        error if provider.error_at is None else f"{_ago(provider.error_at, now)} ago: {error}",
     ]
+
+
+def _ago(then: float, now: float) -> str:
+    return duration(max(now - then, 0.0))
 
 
 def html(shown: View) -> bytes:

@@ -18,8 +18,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from relay.http.answers import Answer, Answers, Ask
-from relay.http.figures import Source
+from relay.http.answers import Answer, Answers, Ask, Source
 from relay.metrics import Metrics
 
 HEADER = 30

@@ -212,6 +212,7 @@ class Breaker:
     state      `up`, `down`, `probing` (down, and one connection is under way) or `paused`
     allowance  how many connections may carry mail at once: 0, 1 for a probe, a growing number after that, FULL
     login_refused  whether the refusal of our login is what keeps it down
+    error_at       when something was last wrong there; None if nothing was
     """
 
     def __init__(self, probes: Probes, now: float) -> None:
@@ -219,6 +220,7 @@ class Breaker:
         self._machine = _Machine(self._record)
         self._lost = 0
         self.login_refused = False
+        self.error_at: float | None = None
         self._turned(True)
 
     def _turned(self, turned: bool) -> bool:
@@ -266,6 +268,7 @@ class Breaker:
     def fault(self, now: float, error: str, auth: bool = False) -> bool:
         """A provider fault happened; `auth`: the login was refused. While probing, only what the probe met counts."""
         self._lost = 0
+        self.error_at = now
         self.login_refused = auth or (self.login_refused and self.state == "down")
         return self._turned(self._machine.fault(now, error, auth))
 
@@ -302,6 +305,7 @@ class Breaker:
 
     def pause(self, now: float, error: str) -> bool:
         """It refuses everything (see Brake), or the mail of a trial was refused too."""
+        self.error_at = now
         return self._turned(self._machine.pause(now, error))
 
     def release(self, now: float) -> bool:

@@ -20,13 +20,15 @@ from twisted.python.failure import Failure as TwistedFailure
 
 from relay.http.answers import wants_openmetrics
 from relay.http.figures import Connections, Failure, Health, Provider, ProviderState, Queue, Spool, Totals, gauges
+from relay.http.history import Counted, History
 from relay.http.site import BODY, CONNECTIONS, HEADER, IDLE, Site, make_site
 from relay.metrics import Metrics
 
 NOW = 1700000000.0
 UP = Provider("primary", ProviderState.UP, Connections(2, 1, 10))
 HEALTH = Health("1.2", "app1", 1, True, Totals(), Queue(), [UP], Spool("sqlite", True, 1000))
-PATHS = ["/", "/page.css", "/page.js", "/icon.svg", "/status.json", "/health", "/livez", "/readyz", "/metrics"]
+FILES = ["/page.css", "/page.js", "/plots.js", "/uplot.css", "/uplot.js", "/icon.svg"]
+PATHS = ["/", *FILES, "/status.json", "/history.json", "/health", "/livez", "/readyz", "/metrics"]
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Daemon:
     def __post_init__(self) -> None:
         metrics = Metrics("1.2", lambda: gauges(self.now, 0))
         metrics.provider("primary")
+        self.history = History(NOW, NOW)
         self.site: Site = make_site(self, metrics, clock=self.clock, now=lambda: NOW)
 
     def health(self) -> Health:
@@ -420,3 +423,29 @@ def test_the_format_of_metrics(accept: str, kind: str) -> None:
     assert "Content-Encoding" not in reply.fields
     assert reply.body.endswith(b"# EOF\n") is (kind == OPENMETRICS)
     assert "mailrelay_provider_up" in {family.name for family in parse(reply.body.decode())}
+
+
+def test_history() -> None:
+    """The slots behind the one that is named, a gap being null."""
+    daemon = Daemon()
+    for second in (1, 2, 3):
+        daemon.history.sample(NOW + second, NOW + second, Counted(5 * second, 0, 0), Queue(ready=second))
+    whole, rest = (
+        json.loads(daemon.get(f"/history.json{query}").body) for query in ("", f"?step=1&after={NOW + 2:.0f}")
+    )
+
+    assert {name: whole[name] for name in ("step", "first", "offset", "more")} == {
+        "step": 1, "first": NOW + 1, "offset": 0.0, "more": False,
+    }  # fmt: skip
+    assert whole["columns"]["accepted"] == [5, 5, 5]
+    assert whole["columns"]["p99"] == [None, None, None]
+    assert rest["columns"]["ready"] == [3]
+    assert json.loads(daemon.get("/history.json?step=60").body)["columns"]["ready"] == []
+
+
+@pytest.mark.parametrize("query", ["step=5", "step=x", "after=x", "after=1e3", f"after={'9' * 5000}", "step=%00"])
+def test_history_that_is_not_kept(query: str) -> None:
+    """What is asked for makes no sense, and is told so."""
+    reply = Daemon().get(f"/history.json?{query}")
+
+    assert (reply.code, reply.body) == (400, b"step is 1 or 60 (seconds), and after the number of a slot.\n")
