@@ -63,7 +63,7 @@ class House:
     ) -> None:
         self.clock = Clock()
         self.log = Lines()
-        events = Events(self.log, self.clock.seconds)
+        self.events = events = Events(self.log, self.clock.seconds)
         self.metrics = Metrics("0")
         self.account = Account(events, self.metrics, self.clock.seconds)
         self.spool = MemorySpool(self.clock.seconds, at_once)
