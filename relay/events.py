@@ -8,8 +8,11 @@ An outcome is logged once it is durable. Nothing here is ever given a secret: no
 
 from __future__ import annotations
 
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, LogPublisher, formatEvent
 from twisted.python.failure import Failure
@@ -18,6 +21,9 @@ from zope.interface import provider
 from relay.envelope import Envelope
 from relay.log import timestamp
 from relay.reply import Reply
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 Entry = dict[str, object]
 """One line: JSON-ready values by name, in the order in which they are written."""
@@ -236,6 +242,29 @@ def take_over(publisher: LogPublisher, events: Events) -> None:
     for other in list(publisher._observers):
         publisher.removeObserver(other)
     publisher.addObserver(twisted_observer(events))
+
+
+def take_over_python(events: Events) -> None:
+    """Make `events` hear what the interpreter itself would write on file descriptor 2 as text.
+
+    That is what ended a thread, what came up where nobody can catch it, and warnings.
+    """
+
+    def thread_ended(it: threading.ExceptHookArgs) -> None:
+        if it.exc_type is not SystemExit:
+            name = it.thread.name if it.thread is not None else "?"
+            events.error(f"the thread {name} ended", Failure(it.exc_value, it.exc_type, it.exc_traceback))
+
+    def not_raised(it: UnraisableHookArgs) -> None:
+        where = f"{it.err_msg or 'ignored, since nobody could catch it'}: {it.object!r}"
+        events.error(where, Failure(it.exc_value, it.exc_type, it.exc_traceback) if it.exc_value else None)
+
+    def warned(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        events.warning(f"{filename}:{lineno}: {category.__name__}: {message}")
+
+    threading.excepthook = thread_ended
+    sys.unraisablehook = not_raised
+    warnings.showwarning = cast(Any, warned)
 
 
 def twisted_observer(events: Events) -> ILogObserver:

@@ -52,7 +52,7 @@ from relay.delivery.reasons import Limits, Reasons
 from relay.delivery.reports import Reports, Terms
 from relay.drop.folder import Folder
 from relay.drop.pickup import Pickup
-from relay.events import Events, take_over
+from relay.events import Events, take_over, take_over_python
 from relay.http import figures
 from relay.http.history import Counted, History
 from relay.http.site import make_site
@@ -156,6 +156,7 @@ class Relay(Service):
         http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor, now=time.time))
         self._log.start()
         take_over(globalLogPublisher, self._events)
+        take_over_python(self._events)
         for warning in config.warnings:
             self._events.warning(warning)
         for damage in self._spool.found_damage:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -13,7 +16,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublishe
 from twisted.python.failure import Failure
 
 from relay.envelope import Envelope, Recipient
-from relay.events import Entry, Events, take_over, twisted_observer
+from relay.events import Entry, Events, take_over, take_over_python, twisted_observer
 from relay.log import json_line, text_line
 from relay.reply import Reply
 
@@ -206,3 +209,32 @@ def test_the_only_one_that_hears() -> None:
 
     assert others == []
     assert [line["message"] for line in lines] == ["a warning"]
+
+
+class _Unraisable:
+    def __del__(self) -> None:
+        raise ValueError("in a finalizer")
+
+
+def test_what_the_interpreter_has_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be text on file descriptor 2 is a line like any other."""
+    for module, name in ((threading, "excepthook"), (sys, "unraisablehook"), (warnings, "showwarning")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    lines = Lines()
+    take_over_python(Events(lines, lambda: NOW))
+
+    thread = threading.Thread(target=lambda: 1 // 0, name="worker")
+    thread.start()
+    thread.join()
+    _Unraisable()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        take_over_python(Events(lines, lambda: NOW))
+        warnings.warn("odd", UserWarning, stacklevel=1)
+
+    ended, not_raised, warned = lines
+    assert ended["level"] == not_raised["level"] == "error"
+    assert ended["message"] == "the thread worker ended"
+    assert "ZeroDivisionError" in str(ended["traceback"])
+    assert "in a finalizer" in str(not_raised["traceback"])
+    assert "UserWarning: odd" in str(warned["message"])
