@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.mail.interfaces import IMessageDelivery
@@ -25,7 +26,7 @@ from relay.limits import Window
 from relay.metrics import Metrics
 from relay.reply import Reply
 from relay.smtp.data.header import head
-from relay.smtp.submission import Findings, Refused, Session
+from relay.smtp.submission import Findings, Refused, Rewriting, Session
 from relay.spool.spool import LARGE, BodyWriter, Spool, SpoolFull, Submission
 
 DISK = (Reply(452, "4.3.1", ("the disk is almost full, try again later",)), "disk")
@@ -94,6 +95,10 @@ class Intake:
             raise Refused(*RATE)
         self.window.count(key, now)
         return self.policy.rules.sender(origin)
+
+    def rewriting(self, origin: str, sender: str) -> Rewriting | None:
+        """From: holds `sender` wherever it held `origin`; None if they are the same."""
+        return None if sender == origin else partial(self.policy.rules.rewrite_from, old=origin, new=sender)
 
     def validateTo(self, user: str) -> None:
         """Everybody is taken: a provider may know better."""

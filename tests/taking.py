@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
@@ -10,13 +11,14 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from relay.addresses import Rules as AddressRules
 from relay.envelope import Recipient
 from relay.reply import Reply
 from relay.smtp.data.receive import Rules
 from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.local import LocalSMTP
 from relay.smtp.server.policy import Policy
-from relay.smtp.submission import Findings, Refused, Session
+from relay.smtp.submission import Findings, Refused, Rewriting, Session
 
 POLICY = Policy(
     hostname="relay.example",
@@ -105,6 +107,7 @@ class Taker:
     refusals  (client, code, reason) of what the server reported
     at_once   whether a mail is durable when it is whole
     room      what `write` returns
+    rules     by which a sender changes
     trips     what breaks, by the name of the call: an exception to raise
     """
 
@@ -115,6 +118,7 @@ class Taker:
         self.identities: list[tuple[bytes, bytes]] = []
         self.at_once = True
         self.room: Deferred[None] | None = None
+        self.rules = AddressRules("example.com", {}, {})
         self.trips: dict[str, Exception] = {}
 
     def trip(self, call: str) -> None:
@@ -126,7 +130,11 @@ class Taker:
         """Everybody."""
         self.identities.append(helo)
         self.trip("validateFrom")
-        return origin
+        return self.rules.sender(origin)
+
+    def rewriting(self, origin: str, sender: str) -> Rewriting | None:
+        """Where the sender has changed."""
+        return None if sender == origin else partial(self.rules.rewrite_from, old=origin, new=sender)
 
     def validateTo(self, user: str) -> None:
         """Everybody but nobody@."""

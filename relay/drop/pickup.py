@@ -143,8 +143,9 @@ class Pickup:
     async def _hand_in(self, leaf: Leaf, origin: str) -> None:
         """Raises Refused, Malformed or OSError."""
         head = leaf.head
-        sender, recipients, ret, envid = self._envelope(leaf)
-        content, chunks = Content(self.policy.rules), Chunks()
+        author, recipients, ret, envid = self._envelope(leaf)
+        sender = self._intake.policy.rules.sender(author)
+        content, chunks = Content(self.policy.rules, self._intake.rewriting(author, sender)), Chunks()
         if not content.grow(head.size):
             raise Refused(TOO_LARGE, "size")
         session = Session(f"uid:{leaf.owner}", "localhost", "local")
@@ -165,7 +166,7 @@ class Pickup:
         await arrival.finish(content.findings)
 
     def _envelope(self, leaf: Leaf) -> tuple[str, tuple[Recipient, ...], str, str]:
-        """Sender, recipients, RET and ENVID, in the words of SMTP and by its rules. Raises Refused."""
+        """Reverse-path, recipients, RET and ENVID, in the words of SMTP and by its rules. Raises Refused."""
         head, rules = leaf.head, self._intake.policy.rules
         try:
             notify = parameters.notify(head.notify) if head.notify else None
@@ -173,14 +174,14 @@ class Pickup:
             for text in head.recipients:
                 address = self._complete(paths.parse(_octets(text)))
                 recipients.setdefault(address.lower(), Recipient(address, notify))
-            sender = rules.sender(rules.complete(paths.parse(_octets(head.sender))))
+            author = rules.complete(paths.parse(_octets(head.sender)))
             ret = parameters.ret(head.ret) if head.ret else ""
             envid = parameters.envid(head.envid) if head.envid else ""
         except (PathError, ParameterError) as error:
             raise Refused(Reply(501, "5.5.2", (str(error),)), "syntax") from None
         if "" in recipients:
             raise Refused(Reply(501, "5.1.3", ("a recipient has an address",)), "syntax")
-        return sender, tuple(recipients.values()), ret, envid
+        return author, tuple(recipients.values()), ret, envid
 
     def _complete(self, address: str) -> str:
         return (

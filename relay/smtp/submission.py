@@ -9,6 +9,7 @@ the fault is reported to the factory's `unexpected`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,9 @@ from twisted.internet.defer import Deferred
 
 from relay.envelope import Recipient
 from relay.reply import Reply
+
+Rewriting = Callable[[bytes], bytes | None]
+"""What stands in place of a From: field (its name, its folds and its end included); None: it stays."""
 
 
 class Refused(Exception):
@@ -86,6 +90,9 @@ class Delivery(Protocol):
 
         Raises Refused. It is the last thing asked before MAIL is answered 250.
         """
+
+    def rewriting(self, origin: str, sender: str) -> Rewriting | None:
+        """How From: follows the sender, where `validateFrom` made `sender` of `origin`. None: it does not."""
 
     def validateTo(self, user: str) -> None:
         """Raises Refused where mail for this address is not taken. A bare name has its domain by now."""

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.smtp.data.fields import Fields
+from relay.smtp.data.fields import FROM_LIMIT, Fields
+from relay.smtp.submission import Rewriting
 
 DROP = frozenset({b"bcc", b"return-path"})
 
 
-def edited(content: bytes, *, cut: int | None = None) -> tuple[bytes, Fields]:
+def edited(content: bytes, *, cut: int | None = None, rewrite: Rewriting | None = None) -> tuple[bytes, Fields]:
     """What goes on of `content`: whole, octet by octet (0), or in two pieces."""
-    fields = Fields(DROP)
+    fields = Fields(DROP, rewrite)
     if cut == 0:
         pieces = [content[at : at + 1] for at in range(len(content))]
     else:
         pieces = [content] if cut is None else [content[:cut], content[cut:]]
-    return b"".join(map(fields.edit, pieces)), fields
+    return b"".join([*map(fields.edit, pieces), fields.end()]), fields
 
 
 CASES = [
@@ -100,3 +101,64 @@ def test_any_header(parts: list[bytes]) -> None:
         assert octets == meant
         for name in ("has_header", "has_date", "has_message_id", "received"):
             assert getattr(others, name) == getattr(fields, name)
+
+
+def upper(field: bytes) -> bytes | None:
+    """A rewriting that is easily seen; a field with a question mark in it stays."""
+    return None if b"?" in field else field.upper()
+
+
+@pytest.mark.parametrize(
+    ("content", "meant"),
+    [
+        (b"From: a\r\n\r\nFrom: b\r\n", b"FROM: A\r\nX-Original-From: a\r\n\r\nFrom: b\r\n"),
+        (
+            b"A: b\r\nfrom : a\r\n b\r\n\tc\r\nB: c\r\n",
+            b"A: b\r\nFROM : A\r\n B\r\n\tC\r\nX-Original-from : a\r\n b\r\n\tc\r\nB: c\r\n",
+        ),
+        (b"From: a\r\n", b"FROM: A\r\nX-Original-From: a\r\n"),
+        (b"From: a\r\n b\r\n", b"FROM: A\r\n B\r\nX-Original-From: a\r\n b\r\n"),
+        (b"From: a\r\nno field\r\nFrom: b\r\n", b"FROM: A\r\nX-Original-From: a\r\nno field\r\nFrom: b\r\n"),
+        (b"From: a\r\nfRoM: b\r\n\r\n", b"FROM: A\r\nX-Original-From: a\r\nFROM: B\r\nX-Original-fRoM: b\r\n\r\n"),
+        (b"From: a\r\nBcc: b\r\n\r\n", b"FROM: A\r\nX-Original-From: a\r\n\r\n"),
+        (b"Bcc: b\r\n From: a\r\nFrom:\r\n\r\n", b"FROM:\r\nX-Original-From:\r\n\r\n"),
+        (b"From: a?\r\n b\r\nTo: c\r\n\r\n", None),
+        (b"From: a?\r\n", None),
+        (b"X-From: a\r\nResent-From: a\r\nFromage: a\r\nSubject: From: a\r\n From: a\r\n\r\n", None),
+        (b"From a\r\nFrom: a\r\n\r\n", None),
+        (b"\r\nFrom: a\r\n", None),
+    ],
+)
+def test_from_is_rewritten(content: bytes, meant: bytes | None) -> None:
+    """In the header alone, with its folds, and what it was stays behind it; else every octet does (None)."""
+    for cut in (None, *range(len(content))):
+        octets, _ = edited(content, cut=cut, rewrite=upper)
+        assert octets == (content if meant is None else meant), cut
+
+
+@pytest.mark.parametrize("fold", [b"", b"\r\n "])
+def test_a_from_of_any_length(fold: bytes) -> None:
+    """Up to the limit it is rewritten, however it is cut; a longer one goes on as it comes."""
+    for more in (0, 1):
+        field = (b"From: a" + fold).ljust(FROM_LIMIT - 2 + more, b"x") + b"\r\n"
+        for content in (field, field + b"To: b\r\n\r\n", field + b" \r\n\r\n"):
+            same = more or content.startswith(field + b" ")
+            meant = content if same else field.upper() + b"X-Original-" + content
+            for cut in (None, 8, len(field) - 1, len(field), len(field) + 1):
+                assert edited(content, cut=cut, rewrite=upper)[0] == meant
+
+    fields = Fields(DROP, upper)
+    assert fields.edit(b"From: ") == b""
+    assert len(fields.edit(b"a" * FROM_LIMIT)) == FROM_LIMIT + 6
+    assert fields.edit(b"b") == b"b"
+
+
+def test_many_from_fields() -> None:
+    """As much of them is looked at as of one."""
+    field = b"From:".ljust(FROM_LIMIT // 4 - 2, b"x") + b"\r\n"
+    seen: list[bytes] = []
+
+    octets, _ = edited(field * 7 + b"\r\n", rewrite=lambda field: seen.append(field))
+
+    assert octets == field * 7 + b"\r\n"
+    assert seen == [field] * 4

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from relay.reply import Reply
 from relay.smtp.data.fields import Fields
-from relay.smtp.submission import Findings, Refused
+from relay.smtp.submission import Findings, Refused, Rewriting
 
 LINE_LIMIT = 1024 * 1024
 """Octets of a line of content without its end. RFC 5321 (4.5.3.1.6) promises 998; programs write longer ones."""
@@ -115,9 +115,9 @@ class Content:
 
     __slots__ = ("_bare", "_eight_bit", "_fields", "_line", "_long_line", "_nul", "_rules", "_size")
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, rewrite: Rewriting | None = None) -> None:
         self._rules = rules
-        self._fields = Fields(rules.drop)
+        self._fields = Fields(rules.drop, rewrite)
         self._size = 0
         self._line = 0  # octets of the line that has not ended
         self._nul = False
@@ -169,7 +169,9 @@ class Content:
             raise Refused(LONG_LINE, "content")
         if self._fields.received > RECEIVED_LIMIT:
             raise Refused(LOOP, "loop")
-        return rest
+        last = self._fields.end()
+        self._eight_bit = self._eight_bit or not last.isascii()
+        return rest + last
 
     @property
     def findings(self) -> Findings:

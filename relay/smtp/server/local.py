@@ -142,15 +142,16 @@ class LocalSMTP(Reception):
         elif mail.size > policy.rules.max_size:
             self.refuse(TOO_LARGE, "size")
         else:
-            sender = mail.sender
-            if sender and is_bare(sender):
-                sender = f"{sender}@{policy.domain}"
+            origin = mail.sender
+            if origin and is_bare(origin):
+                origin = f"{origin}@{policy.domain}"
             try:
-                sender = self.delivery.validateFrom(self._identity, sender)
+                sender = self.delivery.validateFrom(self._identity, origin)
             except Refused as refused:
                 self.refuse(refused.reply, refused.reason)
                 return
-            self.transaction = Transaction(mail, sender, policy.rules)
+            rewrite = self.delivery.rewriting(origin, sender)
+            self.transaction = Transaction(mail, sender, policy.rules, rewrite)
             self.say(said.SENDER)
 
     def _rcpt(self, line: bytes) -> None:

@@ -6,7 +6,7 @@ from relay.envelope import Recipient
 from relay.reply import Reply
 from relay.smtp.data.receive import Chunks, Content, Rules
 from relay.smtp.grammar.commands import Mail
-from relay.smtp.submission import Incoming
+from relay.smtp.submission import Incoming, Rewriting
 
 
 class Transaction:
@@ -20,10 +20,10 @@ class Transaction:
 
     __slots__ = ("_recipients", "chunks", "content", "incoming", "mail", "refusal", "sender")
 
-    def __init__(self, mail: Mail, sender: str, rules: Rules) -> None:
+    def __init__(self, mail: Mail, sender: str, rules: Rules, rewrite: Rewriting | None) -> None:
         self.mail = mail
         self.sender = sender
-        self.content = Content(rules)
+        self.content = Content(rules, rewrite)
         self.incoming: Incoming | None = None
         self.chunks: Chunks | None = None
         self.refusal: Reply | None = None
