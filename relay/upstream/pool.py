@@ -101,6 +101,8 @@ class Pool:
         self._opening: set[Deferred[Connection]] = set()
         self._waiting: deque[Job] = deque()
         self._faulted: set[int] = set()
+        self._under_way = 0  # transactions on all links
+        self._depth = 1  # how many a connection there carries at once
         self._was_silent = False
         self._stopping = False
 
@@ -160,9 +162,8 @@ class Pool:
         allowance = self.breaker.allowance
         if not allowance or self._was_silent:
             return 0
-        depth = max((link.connection.depth for link in self._links), default=1) if allowance > 1 else 1
-        under_way = sum([link.load for link in self._links]) + len(self._waiting) + self.reserved
-        return min(self._limit, allowance) * depth - under_way
+        depth = self._depth if allowance > 1 else 1
+        return min(self._limit, allowance) * depth - self._under_way - len(self._waiting) - self.reserved
 
     def send(self, batch: Batch, mail: int, done: Callable[..., None], argument: Any) -> None:
         """Carry `batch`, which is of the mail with that key, over a connection, in exchange for reserved room.
@@ -174,8 +175,21 @@ class Pool:
             outcome = Retired(no_reply(f"{self.name} takes no mail at present"))
             done(Result((outcome,) * len(batch.recipients), usable=False), argument)
             return
-        self._waiting.append(Job(batch, mail, done, argument))
-        self._act()
+        job = Job(batch, mail, done, argument)
+        link = None if self._waiting else self._at_hand()
+        if link is not None:
+            self._deliver(link, job)
+        else:
+            self._waiting.append(job)
+            self._act()
+
+    def _at_hand(self) -> Link | None:
+        """A connection that idles and may be used, as `assign` would find one, in the ordinary case without its work."""
+        before = self._clock.seconds() - self.provider.idle_timeout
+        for link in self._links:
+            if not link.load and not link.spent and link.connection.idle_since > before:
+                return link
+        return None
 
     def tidy(self) -> None:
         """To be called about once a second: closes what idled too long, probes what is due, lets the limit grow."""
@@ -242,12 +256,14 @@ class Pool:
 
     def _deliver(self, link: Link, job: Job) -> None:
         link.load += 1
+        self._under_way += 1
         link.connection.deliver(job.batch).addCallback(self._ended, link, job)
 
     def _ended(self, result: Result, link: Link, job: Job) -> None:
         """A transaction is over: the connection is kept or closed, and the breaker hears of it."""
         connection = link.connection
         link.load -= 1
+        self._under_way -= 1
         if connection.out_of_step:
             self._in_step_again = self._clock.seconds() + OUT_OF_STEP
         if not result.usable or connection.carried >= self.provider.messages_per_connection or self._stopping:
@@ -346,6 +362,7 @@ class Pool:
         connection.idle_since = self._clock.seconds()
         self.certificate_ends = connection.certificate_ends
         self._links.append(link)
+        self._depth = connection.depth
         if self.breaker.connected(self._clock.seconds()):
             self._up()
         self._act()
