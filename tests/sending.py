@@ -16,7 +16,7 @@ NOBODY = 65534
 # The interpreter may lie where only root comes, so all that may be needed is loaded before the user changes.
 _AS = """
 import ctypes, encodings.idna, json, os, sys, threading
-import relay.sendmail.dialogue, relay.sendmail.leave, relay.sendmail.main
+import relay.sendmail.dialogue, relay.sendmail.leave, relay.sendmail.main, relay.sendmail.queue
 uid = int(sys.argv.pop(1))
 sys.argv[0] = "mailrelay-sendmail"
 os.setgroups([])

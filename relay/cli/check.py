@@ -1,15 +1,20 @@
-"""`mailrelay check`: whether the configuration makes sense. Nothing is opened, sent or changed."""
+"""`mailrelay check`: whether the configuration makes sense, and whether each provider lets us in. No mail is sent."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+from twisted.python.failure import Failure
 
 from relay.cli.configuration import config_option, read
-from relay.config import ConfigErrors
+from relay.cli.providers import Examined, examine_all
+from relay.cli.terminal import columns, complain, row, say
+from relay.config import Config, ConfigErrors
 
 
 @click.command()
@@ -17,21 +22,48 @@ from relay.config import ConfigErrors
 @click.option("--offline", is_flag=True, help="Look at the configuration alone, not at the providers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(path: Path | None, offline: bool, as_json: bool) -> None:
-    """Say whether the configuration is good, or everything that is wrong with it."""
-    if not offline:
-        raise click.UsageError("this version looks at no provider yet: say --offline")
+    """Say whether the configuration is good and every provider can be reached, or all that is wrong."""
     errors: list[str] = []
-    providers: list[str] = []
+    examined: Sequence[Examined] = ()
     try:
-        providers = [provider.name for provider in read(path).providers]
+        config = read(path)
     except ConfigErrors as error:
         errors = str(error).splitlines()
-    if as_json:
-        found = [{"name": name, "ok": True, "steps": []} for name in providers]
-        click.echo(json.dumps({"ok": not errors, "errors": errors, "providers": found}))
     else:
-        for line in errors:
-            click.echo(line, err=True)
-        if not errors:
-            click.echo(f"ok: {', '.join(providers)}")
-    sys.exit(1 if errors else 0)
+        examined = [Examined(each.name, ()) for each in config.providers] if offline else _examined(config)
+    ok = not errors and all(each.ok for each in examined)
+    if as_json:
+        providers = [each.document() for each in examined]
+        say(json.dumps({"ok": ok, "errors": errors, "providers": providers}))
+    else:
+        _print(errors, examined)
+    sys.exit(0 if ok else 1)
+
+
+def _examined(config: Config) -> Sequence[Examined]:
+    """What is found when each provider is connected to."""
+    from twisted.internet import reactor
+
+    work: Any = reactor
+    results: list[Sequence[Examined] | Failure] = []
+    work.callWhenRunning(lambda: examine_all(work, config).addBoth(results.append).addBoth(lambda _: work.stop()))
+    work.run()
+    if not results:
+        sys.exit(1)  # somebody has pressed Ctrl-C
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+        raise AssertionError
+    return results[0]
+
+
+def _print(errors: list[str], examined: Sequence[Examined]) -> None:
+    for line in errors:
+        complain(line)
+    if errors:
+        return
+    room = columns(sys.stdout)
+    for each in examined:
+        for step in each.steps:
+            say(row((each.name, step.step, "ok" if step.ok else "FAILED", step.detail), (12, 5, 6), room))
+    if all(each.ok for each in examined):
+        say(f"ok: {', '.join(each.name for each in examined)}")

@@ -18,6 +18,11 @@ config_option = click.option(
 )
 
 
+def located(path: Path | None) -> Path:
+    """`path`, or the file that a command without --config takes."""
+    return path or find_config(os.environ)
+
+
 def read(path: Path | None) -> Config:
     """The configuration in `path`, or in the file that a command without --config takes. Raises ConfigErrors."""
-    return load(path or find_config(os.environ), os.environ)
+    return load(located(path), os.environ)

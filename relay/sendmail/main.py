@@ -57,7 +57,14 @@ def run(words: Sequence[bytes], environ: Mapping[str, str]) -> int:
         from relay.sendmail.dialogue import hold  # few ask for it
 
         return hold(settings.places)
-    return _end(UNAVAILABLE, "not yet")
+    from relay.sendmail.queue import Unanswered, flush, show
+
+    try:
+        return (show if asked.mode == arguments.LIST else flush)(settings.control)
+    except Unanswered as error:
+        return _end(error.status, str(error))
+    except BrokenPipeError:
+        return TEMPORARY
 
 
 def send(asked: Arguments, settings: Settings) -> int:

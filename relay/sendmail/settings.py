@@ -49,13 +49,17 @@ class Settings(NamedTuple):
 
 def read(environ: Mapping[str, str]) -> Settings:
     """What $MAILRELAY_CONFIG says, or the system's file; never one in the current folder."""
-    path = environ.get("MAILRELAY_CONFIG") or SYSTEM_FILE
     try:
-        path = os.path.abspath(path)  # noqa: PTH100  pathlib takes as long to import as all else here
-        with open(path, "rb") as file:  # noqa: PTH123
-            tables = _json(file.read()) if path.endswith(".json") else tomllib.load(file)
+        return of_file(environ.get("MAILRELAY_CONFIG") or SYSTEM_FILE)
     except (OSError, ValueError, RecursionError):
         return Settings()
+
+
+def of_file(path: str) -> Settings:
+    """What the file at `path` says. Raises OSError where it cannot be read, ValueError where it makes no sense."""
+    path = os.path.abspath(path)  # noqa: PTH100  pathlib takes as long to import as all else here
+    with open(path, "rb") as file:  # noqa: PTH123
+        tables = _json(file.read()) if path.endswith(".json") else tomllib.load(file)
     return _settings(tables, path)
 
 

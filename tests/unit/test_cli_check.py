@@ -58,13 +58,3 @@ def test_as_json(folder: Path, text: str, ok: bool, errors: int, names: list[str
     assert said["ok"] is ok
     assert len(said["errors"]) == errors
     assert [provider["name"] for provider in said["providers"]] == names
-
-
-def test_without_offline(folder: Path) -> None:
-    """Nothing is claimed of providers that were not looked at."""
-    (folder / "relay.toml").write_text(GOOD)
-
-    result = checked()
-
-    assert result.exit_code == 2
-    assert "--offline" in result.stderr
