@@ -119,6 +119,7 @@ class Operator:
 
         What `act` is given is how the mail stands when it is called.
         """
+        self._since = self._clock.seconds()
         if selection.ids:
             return [uuid for uuid in selection.ids if not await self._visit_one(uuid, selection, act)]
         after = 0

@@ -83,6 +83,13 @@ class Desk(House):
             provider.up = REFUSED
         return self.mail(*to)
 
+    def pause(self, name: str, error: str) -> None:
+        """A provider is paused, and refused this sender's mail just now."""
+        self.pools[name].pause(error)
+        brakes = self.delivery.brakes._brakes
+        refused = tuple((number, "a@example.com") for number in range(1000, 1020))
+        brakes[name] = replace(brakes[name], refused=refused, tried_at=self.clock.seconds())
+
     def up(self) -> None:
         """All providers are up again, which is found out in time."""
         for provider in self.providers.values():
@@ -190,12 +197,7 @@ def test_retry_probes_providers() -> None:
 def test_retry_a_paused_provider() -> None:
     """Named, it is tried with the next mail."""
     desk = Desk(names=("first",))
-    desk.pools["first"].pause("it refuses everything")
-    desk.delivery.brakes._brakes["first"] = replace(
-        desk.delivery.brakes._brakes["first"],
-        refused=tuple((number, "a@example.com") for number in range(1000, 1020)),
-        tried_at=desk.clock.seconds(),
-    )
+    desk.pause("first", "it refuses everything")
     mail = desk.mail()
     desk.tick(1.0)
     assert desk.states(mail) == [State.READY]
