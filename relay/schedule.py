@@ -124,6 +124,11 @@ class Schedule:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
+    def follow(self, limit: int) -> None:
+        """Keep at most so many mails in memory from now on."""
+        self._limit = max(limit, 1)
+        self._refill()
+
     @property
     def waiting(self) -> int:
         """Mails in the queue, in whatever state."""

@@ -25,7 +25,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ("upstream",),
     ("intake", "schedule", "delivery", "drop"),
     ("alerts", "http", "control"),
-    ("service",),
+    ("service", "policies"),
     ("sandbox",),
     ("tap", "cli", "sendmail"),
 )

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from relay.envelope import Envelope
 from relay.outcome import Deferred, Outcome, Rejected
-from relay.upstream.brake import Brake
+from relay.upstream.brake import FREE, Brake
 from relay.upstream.pool import Pool
 
 
@@ -40,6 +40,11 @@ class Brakes:
         for name, brake in self._brakes.items():
             if brake.paused:
                 self._pools[name].pause("it refused everything before the restart")
+
+    def follow(self) -> None:
+        """There may be new providers; those that are gone are remembered, since transactions there may be under way."""
+        for name in self._pools:
+            self._brakes.setdefault(name, FREE)
 
     def judge(
         self, name: str, envelope: Envelope, outcomes: tuple[Outcome, ...]

@@ -100,7 +100,7 @@ class Delivery:
         self.brakes = brakes
         self.lines = Lines(pools, clock, brakes, self.pump)
         self._spool = spool
-        self._pools = dict(pools)
+        self._pools = pools
         self._names = list(pools)
         self._clock = clock
         self._now = now
@@ -124,6 +124,14 @@ class Delivery:
         self._schedule = schedule
         self._digests.start(schedule)
         self.brakes.start()
+
+    def follow(self, settings: Settings) -> None:
+        """Go by these from now on, and by the providers as they are now."""
+        self.settings = settings
+        self._names = list(self._pools)
+        self.brakes.follow()
+        self.lines.follow()
+        self.changed()
 
     def stop(self) -> Deferred[None]:
         """Begin nothing more; fires when no transaction is under way and every outcome is written."""

@@ -103,6 +103,14 @@ class Lines:
         if not self._pauses.running:
             self._pauses.start(GRAIN, now=False)
 
+    def follow(self) -> None:
+        """The providers are others than they were: whoever stood in a line that is no more is stranded."""
+        self._names = list(self._pools)
+        for name in [name for name in self._lines if name not in self._pools]:
+            self._stranded.extend(self._lines.pop(name))
+        for name in self._names:
+            self._lines.setdefault(name, deque())
+
     def stop(self) -> None:
         """No more pauses end."""
         if self._pauses.running:

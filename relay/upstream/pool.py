@@ -219,6 +219,27 @@ class Pool:
             self.breaker.release(self._clock.seconds())
             self._open()
 
+    def follow(self, provider: Provider, dial: Callable[[bool], Deferred[Connection]]) -> None:
+        """Go by another configuration of the same provider.
+
+        Connections that were opened by the old one end after what they carry.
+        """
+        self.dial = dial
+        if provider == self.provider:
+            return
+        self.provider = provider
+        self._limit = provider.connections
+        opening, self._opening = self._opening, set()
+        for each in opening:
+            each.cancel()
+        for link in list(self._links):
+            link.spent = True
+            if link.idle:
+                self._close(link)
+        if self.breaker.state == "probing":
+            self._open()
+        self._act()
+
     def stop(self) -> None:
         """Close what is idle, begin nothing more; transactions under way go on."""
         self._stopping = True
@@ -353,10 +374,10 @@ class Pool:
         opening.addCallbacks(self._opened, self._failed, (opening,), {}, (opening,))
 
     def _opened(self, connection: Connection, opening: Deferred[Connection]) -> None:
-        self._opening.discard(opening)
-        if self._stopping:
+        if self._stopping or opening not in self._opening:
             connection.quit()
             return
+        self._opening.discard(opening)
         link = Link(connection)
         connection.when_ended = lambda _: self._forget(link)
         connection.idle_since = self._clock.seconds()
@@ -368,9 +389,9 @@ class Pool:
         self._act()
 
     def _failed(self, failure: Failure, opening: Deferred[Connection]) -> None:
-        self._opening.discard(opening)
-        if self._stopping:
+        if self._stopping or opening not in self._opening:
             return
+        self._opening.discard(opening)
         error = failure.value
         fault = error.outcome if isinstance(error, Fault) else ProviderFault(no_reply(f"unexpected: {error}"))
         refused = fault.reply.code in (0, 421) and not fault.auth
