@@ -13,13 +13,11 @@ function duration(seconds) {
 }
 
 const whole = (_plot, _least, most) => [0, Math.max(most * 1.1, 1)];
-const decades = (_plot, least, most) => [
-  10 ** Math.floor(Math.log10(least || 0.01)),
-  10 ** Math.max(Math.floor(Math.log10(most || 1)) + 1, 0),
+const usual = [0.0005, 0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 21600, 86400, 864000];
+const around = (_plot, least, most) => [
+  usual.findLast((each) => each <= (least || 0.001)),
+  usual.find((each) => each > Math.max(most, 0.1)),
 ];
-
-const powers = (_plot, _axis, least, most) =>
-  Array.from({ length: Math.round(Math.log10(most / least)) + 1 }, (_, power) => least * 10 ** power);
 const integers = [1, 2, 5].flatMap((each) => Array.from({ length: 9 }, (_, power) => each * 10 ** power)).sort((a, b) => a - b);
 
 const PLOTS = [
@@ -27,7 +25,9 @@ const PLOTS = [
     lines: { ready: "ready", active: "being sent", deferred: "deferred", held: "held" } },
   { id: "rate", say: count.format, tick: short.format, scale: { range: whole },
     lines: { accepted: "accepted", delivered: "delivered", failed: "failed" } },
-  { id: "delay", say: duration, tick: duration, scale: { distr: 3, range: decades }, axis: { splits: powers }, dots: true,
+  { id: "delay", say: duration, tick: duration, scale: { distr: 3, range: around },
+    axis: { splits: (_plot, _axis, least, most) => usual.filter((each) => each >= least && each <= most), filter: (_plot, ticks) => ticks },
+    dots: true,
     lines: { p50: "half of them", p99: "99 of 100" } },
 ];
 
@@ -79,7 +79,7 @@ class Plot {
     this.area = document.createElement("div");
     this.area.className = "area";
     this.area.tabIndex = 0;
-    for (const [name, value] of Object.entries({ role: "slider", "aria-label": `${this.caption}: a moment`, "aria-valuemin": 0 })) {
+    for (const [name, value] of Object.entries({ role: "slider", "aria-label": `${this.caption}: a moment`, "aria-valuemin": 0, "aria-valuenow": 0 })) {
       this.area.setAttribute(name, value);
     }
     this.none = document.createElement("p");
@@ -107,12 +107,12 @@ class Plot {
     this.plot = new uPlot({
       ...this.size(),
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 24, 0, 0],
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: "all" }, points: { show: false } },
       scales: { x: { range: () => this.range() }, y: this.scale },
       axes: [
-        { ...axis, size: 30, values: (_plot, moments, _axis, _space, incr) => moments.map((each) => clock(each, incr)) },
+        { ...axis, size: 30, space: 80, values: (_plot, moments, _axis, _space, incr) => moments.map((each) => clock(each, incr)) },
         { ...axis, size: 58, ...this.axis, values: (_plot, values) => values.map(this.tick) },
       ],
       series: [{}, ...series],
@@ -129,31 +129,34 @@ class Plot {
     const begin = known.length - length;
     const moments = Array.from({ length }, (_, index) => (known.first + begin + index) * step + known.offset);
     this.end = length ? moments.at(-1) : Date.now() / 1000;
-    this.span = span;
+    this.span = Math.min(span, Math.max(length * step, 60 * step)); // a daemon that is young has plots that are short
     const data = [moments, ...Object.keys(this.lines).map((name) => known.columns[name].slice(begin))];
     this.plot.setData(data);
     const empty = !data.slice(1).some((column) => column.some((value) => value !== null));
     this.none.textContent = !empty ? "" : this.dots && length ? "No mail has finished in this time." : "Nothing is known of this time yet.";
     this.area.setAttribute("aria-valuemax", Math.max(length - 1, 0));
     this.read();
+    if (document.activeElement !== this.area) this.speak();
   }
 
-  // The values of the moment that is pointed at, else the newest.
+  // The moment that is pointed at, else the newest of which there is something to say.
   at() {
-    const moments = this.plot.data[0];
-    return this.plot.cursor.idx ?? moments.length - 1;
+    const [moments, values] = this.plot.data;
+    if (this.plot.cursor.idx != null) return this.plot.cursor.idx;
+    const known = values.findLastIndex((value) => value !== null);
+    return known < 0 ? moments.length - 1 : known;
   }
 
   read() {
     if (!this.plot) return;
+    const [moments, ...columns] = this.plot.data;
     const index = this.at();
     this.values.forEach((element, line) => {
-      const value = this.plot.data[line + 1]?.[index];
-      element.textContent = value === null || value === undefined ? "–" : this.say(value);
+      const value = columns[line][index];
+      element.textContent = value == null ? "–" : this.say(value);
     });
-    const moment = this.plot.data[0][index];
-    document.getElementById("moment").textContent =
-      this.plot.cursor.idx === null || this.plot.cursor.idx === undefined || !moment ? "" : `at ${clock(moment)} UTC`;
+    const moment = this.plot.cursor.idx == null ? undefined : moments[index];
+    document.getElementById("moment").textContent = moment ? `at ${clock(moment)} UTC` : "";
   }
 
   speak() {
