@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon import PATIENCE
 from tests.running import Running, configure, given, letter
 from tests.sink import Mail, Sink
-
-HELLO = b"EHLO app.example\r\n"
-ENVELOPE = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n"
+from tests.speaking import ENVELOPE, HELLO, Dialogue
 
 ODD = (
     b"DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d=example.com; s=s;\r\n"
@@ -58,45 +54,6 @@ def _fresh(sink: Sink) -> None:
     sink.mails.clear()
 
 
-class Dialogue:
-    """A connection on which every octet is the test's own."""
-
-    def __init__(self, port: int, ahead: bytes = b"") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stream = self.socket.makefile("rb")
-        if ahead:
-            self.socket.sendall(ahead)
-
-    def __enter__(self) -> Dialogue:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        self.socket.close()
-
-    def reply(self) -> str:
-        """The code of the next reply; "" at the end of the connection."""
-        line = b"-" * 4
-        while line[3:4] == b"-":
-            line = self._stream.readline()
-        return line[:3].decode()
-
-    def replies(self, number: int) -> list[str]:
-        """The codes of so many."""
-        return [self.reply() for _ in range(number)]
-
-    def say(self, octets: bytes) -> None:
-        """In one segment, as far as the kernel likes."""
-        self.socket.sendall(octets)
-
-    def greet(self) -> None:
-        """Up to the reply to EHLO."""
-        assert self.reply() == "220"
-        self.say(HELLO)
-        assert self.reply() == "250"
-
-
 def queued(sink: Sink, mails: int) -> list[Mail]:
     """Everything that the sink got: `mails`, and not one more."""
     return sink.wait_for(mails)
@@ -105,9 +62,7 @@ def queued(sink: Sink, mails: int) -> list[Mail]:
 def test_a_pipelined_session(relay: Running, sink: Sink) -> None:
     """Groups of commands in one segment each, with content and the next envelope behind it: replies in order."""
     with Dialogue(relay.smtp) as dialogue:
-        dialogue.greet()
-        dialogue.say(ENVELOPE)
-        assert dialogue.replies(3) == ["250", "250", "354"]
+        dialogue.begin()
         for number in range(20):
             dialogue.say(letter(f"mail-{number}") + b".\r\n" + ENVELOPE)
             assert dialogue.replies(4) == ["250", "250", "250", "354"]
@@ -121,9 +76,7 @@ def test_a_pipelined_session(relay: Running, sink: Sink) -> None:
 def test_the_end_and_quit_in_one_segment(relay: Running, sink: Sink) -> None:
     """250 and then 221: who leaves in a hurry knows that the mail was taken."""
     with Dialogue(relay.smtp) as dialogue:
-        dialogue.greet()
-        dialogue.say(ENVELOPE)
-        assert dialogue.replies(3) == ["250", "250", "354"]
+        dialogue.begin()
         dialogue.say(letter("one") + b".\r\nQUIT\r\n")
         assert dialogue.replies(3) == ["250", "221", ""]
 
@@ -133,9 +86,7 @@ def test_the_end_and_quit_in_one_segment(relay: Running, sink: Sink) -> None:
 def test_the_end_and_then_no_more_to_say(relay: Running, sink: Sink) -> None:
     """An application that shuts its side down behind the end gets its 250 all the same."""
     with Dialogue(relay.smtp) as dialogue:
-        dialogue.greet()
-        dialogue.say(ENVELOPE)
-        assert dialogue.replies(3) == ["250", "250", "354"]
+        dialogue.begin()
         dialogue.say(letter("one") + b".\r\n")
         dialogue.socket.shutdown(socket.SHUT_WR)
         assert dialogue.replies(2) == ["250", ""]
@@ -188,9 +139,7 @@ def given_to(relay: Running, sink: Sink) -> None:
 def test_an_odd_mail(relay: Running, sink: Sink, cut: int) -> None:
     """Below our one field it is octet for octet what was sent, in whatever segments it came."""
     with Dialogue(relay.smtp) as dialogue:
-        dialogue.greet()
-        dialogue.say(ENVELOPE)
-        assert dialogue.replies(3) == ["250", "250", "354"]
+        dialogue.begin()
         wire = ODD.replace(b"\r\n.", b"\r\n..") + b".\r\n"
         for at in range(0, len(wire), cut or len(wire)):
             dialogue.say(wire[at : at + (cut or len(wire))])
@@ -215,55 +164,9 @@ def test_an_odd_mail_in_chunks(relay: Running, sink: Sink) -> None:
     assert mail.below_trace == ODD
 
 
-def test_smtplib_with_eight_bit_and_utf8(relay: Running, sink: Sink) -> None:
-    """Python's own client, with everything that it knows to ask for."""
-    content = "Subject: Grüße\r\nDate: x\r\nMessage-ID: <x@y>\r\n\r\nöäü\r\n".encode()
-    with relay.client() as client:
-        assert client.has_extn("smtputf8")
-        assert client.has_extn("8bitmime")
-        assert (
-            client.sendmail("jörg@example.com", ["bücher@bücher.example"], content, ["BODY=8BITMIME", "SMTPUTF8"]) == {}
-        )
-        assert client.sendmail("a@example.com", ["b@example.net"], content) == {}
-
-    one, two = sorted(queued(sink, 2), key=lambda mail: mail.id)
-    assert one.sender.decode() == "jörg@example.com"
-    assert [recipient.decode() for recipient in one.recipients] == ["bücher@bücher.example"]
-    assert one.below_trace == two.below_trace == content
-
-
 def test_three_hundred_mails_on_one_connection(relay: Running, sink: Sink) -> None:
     """Each gets its 250, and each arrives once."""
     with relay.client() as client:
         ids = [given(client, letter(f"mail-{number}")) for number in range(300)]
 
     assert sorted(mail.id for mail in queued(sink, 300)) == ids
-
-
-@pytest.mark.needs("swaks")
-def test_swaks_pipelined(relay: Running, sink: Sink) -> None:
-    """The program swaks sends MAIL, RCPT and DATA at once."""
-    addresses = ["--from", "a@example.com", "--to", "b@example.net,c@example.net"]
-    subprocess.run(
-        ["swaks", "--server", f"127.0.0.1:{relay.smtp}", "--pipeline", *addresses, "--body", ".\nx\n..y"],
-        check=True,
-        capture_output=True,
-        timeout=PATIENCE,
-    )
-
-    [mail] = queued(sink, 1)
-    assert mail.recipients == (b"b@example.net", b"c@example.net")
-    assert mail.content.endswith(b"\r\n\r\n.\r\nx\r\n..y\r\n\r\n\r\n")
-
-
-@pytest.mark.needs("smtp-source")
-def test_smtp_source(relay: Running, sink: Sink) -> None:
-    """Postfix's own load, over several connections at once."""
-    load = ["-s", "5", "-m", "200", "-l", "4096", "-f", "a@example.com", "-t", "b@example.net"]
-    subprocess.run(
-        ["smtp-source", *load, f"127.0.0.1:{relay.smtp}"],
-        check=True,
-        timeout=PATIENCE,
-    )
-
-    assert len({mail.id for mail in queued(sink, 200)}) == 200

@@ -169,7 +169,7 @@ CRON = (
         (b'"root" <root@example.com>', b'"root" <noreply@example.com>'),
         (b"Cron\r\n\tDaemon\r\n <root>", b"Cron\r\n\tDaemon\r\n <noreply@example.com>"),
         (b"\r\n root", b"\r\n noreply@example.com"),
-        (b"us: x@example.net, root;, root@example.com", b"us: x@example.net, noreply@example.com;, noreply@example.com"),
+        (b"g: x@example.net, root;, root@example.com", b"g: x@example.net, noreply@example.com;, noreply@example.com"),
         (b"=?utf-8?Q?root=40example=2Ecom?= <root>", b"=?utf-8?Q?root=40example=2Ecom?= <noreply@example.com>"),
         (b"J\xc3\xb6rg <root>, \xff <x@example.net>", b"J\xc3\xb6rg <noreply@example.com>, \xff <x@example.net>"),
         (b"=?UTF-8?B?QSA8cm9vdEBleGFtcGxlLmNvbT4=?=", None),
