@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from twisted.application.service import IService, Service
 from twisted.internet.address import UNIXAddress
@@ -28,16 +29,16 @@ from twisted.logger import globalLogPublisher
 from twisted.python import runtime
 
 import relay
-from relay.addresses import Rules
+from relay import policies
 from relay.alerts.alerts import Alerts
-from relay.alerts.figures import Bounds
 from relay.alerts.lookout import Lookout
+from relay.alerts.outbox import Outbox
 from relay.alerts.ways import ways
-from relay.bounce.report import Letterhead
 from relay.clock import SpoolClock
-from relay.config import Config
+from relay.config import Config, ConfigErrors
 from relay.config.check import CONTROL_SOCKET
 from relay.config.loopback import is_loopback
+from relay.config.reload import needs_restart, reloaded
 from relay.config.values import Listener, Provider
 from relay.control.channel import ControlFactory
 from relay.control.commands import Commands
@@ -45,11 +46,11 @@ from relay.control.opening import open_socket
 from relay.control.trial import Trial
 from relay.delivery.account import Account
 from relay.delivery.brakes import Brakes
-from relay.delivery.delivery import Delivery, Settings
+from relay.delivery.delivery import Delivery
 from relay.delivery.flights import Flights
 from relay.delivery.operator import Operator
-from relay.delivery.reasons import Limits, Reasons
-from relay.delivery.reports import Reports, Terms
+from relay.delivery.reasons import Reasons
+from relay.delivery.reports import Reports
 from relay.drop.folder import Folder
 from relay.drop.pickup import Pickup
 from relay.events import Events, take_over, take_over_python
@@ -57,11 +58,9 @@ from relay.http import figures
 from relay.http.history import Counted, History
 from relay.http.site import make_site
 from relay.intake import Intake
-from relay.intake import Policy as IntakePolicy
 from relay.limits import Window
 from relay.log import Log
 from relay.metrics import Metrics
-from relay.retry import Retry
 from relay.schedule import Schedule
 from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
@@ -69,10 +68,10 @@ from relay.smtp.server.proxied import ProxiedFactory
 from relay.spool.background import Background
 from relay.spool.spool import LEFT_UNDER_WAY, Mail, Settlement, SpoolError, State
 from relay.spool.sqlite import open_spool
-from relay.upstream.breaker import Breaker, Probes
+from relay.upstream.breaker import Breaker
 from relay.upstream.pool import Pool
 from relay.upstream.resolver import Resolver
-from relay.upstream.sender import Connection, connect, endpoint, trust
+from relay.upstream.sender import Connection, Trust, connect, endpoint, trust
 
 GRACE = 28.5
 """Seconds that transactions under way have to end after SIGTERM."""
@@ -96,9 +95,21 @@ STALE = 5.0
 """Seconds after which a spool that has not said how it is counts as one that does not answer."""
 
 
-def make_service(config: Config, reactor: Any) -> IService:
-    """The daemon that `config` describes. Nothing is opened before startService."""
-    return Relay(config, reactor)
+def make_service(config: Config, reactor: Any, read_again: Callable[[], Config] | None = None) -> IService:
+    """The daemon that `config` describes. Nothing is opened before startService.
+
+    At SIGHUP it goes on with what `read_again` reads, in a thread; without one SIGHUP ends the process.
+    """
+    return Relay(config, reactor, read_again)
+
+
+class _Read(NamedTuple):
+    """A configuration that was read again. `later`: the keys that take effect only after a restart."""
+
+    config: Config
+    later: Sequence[str]
+    trusts: dict[str, Trust | None]
+    outboxes: list[Outbox]
 
 
 class CannotStart(Exception):
@@ -110,9 +121,12 @@ class Relay(Service):
 
     name = "mailrelay"
 
-    def __init__(self, config: Config, reactor: Any) -> None:
+    def __init__(self, config: Config, reactor: Any, read_again: Callable[[], Config] | None = None) -> None:
         self._config = config
         self._reactor = reactor
+        self._read_again = read_again
+        self._reading = self._to_be_read = False
+        self._left: list[Pool] = []  # of providers that a reload has left out
         self._ports: list[IListeningPort] = []
         self._open = False
 
@@ -174,6 +188,8 @@ class Relay(Service):
         self._control = self._answer_commands()
         self._alerts.start()
         self._open = True
+        if self._read_again is not None:
+            signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._hang_up))
         self._events.started(version=relay.__version__, instance=config.instance, smtp=smtp, http=http)
 
     def _open_log(self) -> None:
@@ -190,21 +206,16 @@ class Relay(Service):
         self._metrics.gauges = lambda: figures.gauges(self.health(), self._log.dropped)
         self.history = History(self._clock(), time.time())
         self._account = Account(events, self._metrics, time.time, self.history.took)
-        self._pools = {provider.name: self._pool(provider) for provider in config.providers}
+        self._pools = {provider.name: self._pool(provider, trust(provider)) for provider in config.providers}
+        self._reports = Reports(policies.reports(config), self._spool, self._clock, time.time)
         self._delivery = Delivery(
-            Settings(
-                config.delivery.workers,
-                config.delivery.batch_size,
-                config.delivery.batch_delay,
-                Retry(config.retry.schedule, config.retry.interval, config.retry.jitter, config.retry.max_age),
-                frozenset(provider.name for provider in config.providers if provider.on_uncertain == "hold"),
-            ),
+            policies.delivery(config),
             self._spool,
             self._pools,
             reactor,
             self._clock,
             random.uniform,
-            self._reports(),
+            self._reports,
             Brakes(self._pools, self._spool.notes, self._clock, events),
             self._flights(),
             self._account,
@@ -216,12 +227,7 @@ class Relay(Service):
         self._delivery.start(self._schedule)
         limit = config.smtp.rate_limit
         self._intake = Intake(
-            IntakePolicy(
-                config.hostname,
-                Rules(config.addresses.domain, config.addresses.aliases, config.addresses.senders),
-                config.spool.min_free,
-                limit.by,
-            ),
+            policies.intake(config),
             self._spool,
             Window(limit.messages, limit.per),
             self._schedule.add,
@@ -241,53 +247,44 @@ class Relay(Service):
         self._samples = LoopingCall(self._sample)
         self._ticks.clock = self._samples.clock = reactor
 
-    def _pool(self, provider: Provider) -> Pool:
+    def _dial(self, provider: Provider, tls: Trust | None) -> Callable[[bool], Deferred[Connection]]:
         reactor, hostname = self._reactor, self._config.hostname
-        tls = trust(provider)
         where = endpoint(reactor, provider)
-        delivery = self._config.delivery
+        return lambda pipelining: connect(reactor, provider, hostname, where, tls, pipelining=pipelining)
+
+    def _pool(self, provider: Provider, tls: Trust | None) -> Pool:
         self._metrics.provider(provider.name)
-
-        def dial(pipelining: bool) -> Deferred[Connection]:
-            return connect(reactor, provider, hostname, where, tls, pipelining=pipelining)
-
         return Pool(
             provider,
-            dial,
-            Breaker(Probes(delivery.probe, delivery.probe_max), reactor.seconds()),
-            reactor,
+            self._dial(provider, tls),
+            Breaker(policies.probes(self._config), self._reactor.seconds()),
+            self._reactor,
             self._events,
             lambda: self._delivery.changed(),
         )
 
     def _watch(self) -> Alerts:
-        config, reactor, alerts = self._config, self._reactor, self._config.alerts
-
-        def pools() -> list[Pool]:
-            return list(self._pools.values())
-
+        config, reactor = self._config, self._reactor
         return Alerts(
-            Bounds(alerts.check_interval, alerts.backlog, alerts.oldest, config.spool.min_free),
-            alerts.repeat,
-            ways(config, pools, reactor, time.time, random.getrandbits, self._events.warning),
-            Lookout(self._spool, self._schedule, pools, reactor, self._clock, time.time),
+            policies.bounds(config),
+            config.alerts.repeat,
+            self._ways(config),
+            Lookout(self._spool, self._schedule, lambda: list(self._pools.values()), reactor, self._clock, time.time),
             self._spool,
             reactor,
             time.time,
             self._events,
         )
 
-    def _reports(self) -> Reports:
-        config = self._config
-        terms = Terms(
-            Letterhead(config.hostname, config.addresses.domain, config.bounce.from_),
-            config.bounce.to,
-            config.bounce.delay_warning,
-            config.retry.max_age,
-            config.bounce.per_hour,
-            {provider.name: provider.host for provider in config.providers},
+    def _ways(self, config: Config) -> list[Outbox]:
+        return ways(
+            config,
+            lambda: list(self._pools.values()),
+            self._reactor,
+            time.time,
+            random.getrandbits,
+            self._events.warning,
         )
-        return Reports(terms, self._spool, self._clock, time.time)
 
     def _answer_commands(self) -> ControlFactory:
         """Open the control socket."""
@@ -295,11 +292,12 @@ class Relay(Service):
         operator = Operator(
             self._spool, self._schedule, delivery, self._pools, self._account, events, reactor, self._clock
         )
-        limits = Limits(config.retry.max_age, config.delivery.queue_size)
-        reasons = Reasons(self._schedule, delivery, self._pools, limits, self._clock, reactor.seconds)
-        trial = Trial(config.alerts.mail_from, self._intake, self._spool, operator, reasons, events, reactor)
+        self._reasons = reasons = Reasons(
+            self._schedule, delivery, self._pools, policies.limits(config), self._clock, reactor.seconds
+        )
+        self._trial = Trial(config.alerts.mail_from, self._intake, self._spool, operator, reasons, events, reactor)
         commands = Commands(
-            self._spool, operator, reasons, trial, self.health, lambda at: time.time() + at - self._clock()
+            self._spool, operator, reasons, self._trial, self.health, lambda at: time.time() + at - self._clock()
         )
         factory = ControlFactory(
             commands.table(), reactor, lambda failure: events.error("a command could not be answered", failure)
@@ -342,6 +340,87 @@ class Relay(Service):
         except OSError as error:
             self._events.warning(f"mail that ends the daemon will not be found out: flights: {error.strerror}")
             return None
+
+    def _hang_up(self) -> None:
+        """Read the configuration again; if that is being done already, once more."""
+        self._to_be_read = True
+        if not self._reading and self._open:
+            self._reading = True
+            Deferred.fromCoroutine(self._reload()).addErrback(
+                lambda failure: self._events.error("the configuration could not be read again", failure)
+            )
+
+    async def _reload(self) -> None:
+        threads = Background(self._reactor, 1, "reload")
+        try:
+            while self._to_be_read and self._open:
+                self._to_be_read = False
+                self._log.reopen(self._config.log.file, self._config.log.format)
+                try:
+                    self._follow(await threads.call(self._read))
+                except ConfigErrors as errors:
+                    for line in str(errors).splitlines():
+                        self._events.error(f"the configuration is not taken, what runs goes on: {line}")
+                    self._probe()
+                except (OSError, ValueError) as error:
+                    self._events.error(f"the configuration is not taken, what runs goes on: {error}")
+                    self._probe()
+        finally:
+            self._reading = False
+            threads.close()
+
+    def _read(self) -> _Read:
+        """The new configuration, with all of it that waits for a disk. In a thread."""
+        assert self._read_again is not None
+        written = self._read_again()
+        config = reloaded(self._config, written)
+        trusts = {provider.name: trust(provider) for provider in config.providers}
+        return _Read(config, needs_restart(self._config, written), trusts, self._ways(config))
+
+    def _follow(self, read: _Read) -> None:
+        """Go by a new configuration from now on; no connection is dropped, and no mail touched."""
+        config = self._config = read.config
+        self._log.reopen(config.log.file, config.log.format)
+        self._follow_providers(config, read.trusts)
+        self._reports.follow(policies.reports(config))
+        self._schedule.follow(config.delivery.queue_size)
+        self._intake.policy = policies.intake(config)
+        limit, window = config.smtp.rate_limit, self._intake.window
+        window.messages, window.per = limit.messages, limit.per
+        policy = ServerPolicy.of(config)
+        self._smtp.follow(policy)
+        if self._pickup is not None:
+            self._pickup.policy = policy
+        self._reasons.limits = policies.limits(config)
+        self._trial.sender = config.alerts.mail_from
+        self._alerts.reload(policies.bounds(config), config.alerts.repeat, read.outboxes)
+        self._probe()
+        for warning in config.warnings:
+            self._events.warning(warning)
+        later = f", but not until a restart: {', '.join(read.later)}" if read.later else ""
+        self._events.reloaded(f"the configuration was read again and is in force{later}")
+
+    def _follow_providers(self, config: Config, trusts: dict[str, Trust | None]) -> None:
+        """The same pools in their new order, with new ones among them. One that is not among them ends its work."""
+        before = dict(self._pools)
+        self._pools.clear()
+        for provider in config.providers:
+            tls, pool = trusts[provider.name], before.pop(provider.name, None)
+            self._pools[provider.name] = self._pool(provider, tls) if pool is None else pool
+        self._delivery.follow(policies.delivery(config))
+        for provider in config.providers:
+            pool = self._pools[provider.name]
+            pool.breaker.probes = policies.probes(config)
+            pool.follow(provider, self._dial(provider, trusts[provider.name]))
+        for pool in before.values():
+            pool.stop()
+        self._left = [pool for pool in (*self._left, *before.values()) if pool.busy]
+
+    def _probe(self) -> None:
+        """Try at once every provider that gets no mail."""
+        for name, pool in self._pools.items():
+            pool.probe()
+            self._delivery.brakes.release(name)
 
     def _tick(self) -> None:
         for pool in self._pools.values():
@@ -429,7 +508,7 @@ class Relay(Service):
     def _end_now(self) -> None:
         """The grace is over: a dot that is unanswered is written down as uncertain."""
         self._smtp.abort()
-        for pool in self._pools.values():
+        for pool in (*self._pools.values(), *self._left):
             pool.abort()
 
     # The source of figures

@@ -63,20 +63,25 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """The service of `twistd mailrelay`."""
-    return _service(lambda: from_flags(options.flags, os.environ))
+    here = Path.cwd()
+    return _service(lambda: from_flags(options.flags, os.environ, here))
 
 
 def service_of_tac() -> IService:
     """The service of relay.tac: what $MAILRELAY_CONFIG names, else ./relay.toml."""
-    return _service(lambda: load(Path(os.environ.get("MAILRELAY_CONFIG") or "relay.toml"), os.environ))
+    file = Path(os.environ.get("MAILRELAY_CONFIG") or "relay.toml").absolute()
+    return _service(lambda: load(file, os.environ))
 
 
 def _service(configure: Callable[[], Config]) -> IService:
-    """The service of a configuration; SystemExit(1) after a word on file descriptor 2 where that is none."""
+    """The service of a configuration, which is read again at SIGHUP.
+
+    SystemExit(1) after a word on file descriptor 2 where it makes no sense.
+    """
     from twisted.internet import reactor
 
     try:
-        return make_service(configure(), reactor)
+        return make_service(configure(), reactor, configure)
     except ConfigErrors as errors:
         os.write(2, f"{errors}\n".encode())
         raise SystemExit(1) from None
