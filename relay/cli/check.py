@@ -6,15 +6,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from twisted.python.failure import Failure
 
 from relay.cli.configuration import config_option, read
-from relay.cli.providers import Examined, examine_all
 from relay.cli.terminal import columns, complain, row, say
 from relay.config import Config, ConfigErrors
+
+if TYPE_CHECKING:
+    from relay.cli.providers import Examined
 
 
 @click.command()
@@ -23,6 +24,8 @@ from relay.config import Config, ConfigErrors
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(path: Path | None, offline: bool, as_json: bool) -> None:
     """Say whether the configuration is good and every provider can be reached, or all that is wrong."""
+    from relay.cli.providers import Examined  # a quarter of a second that the other commands need not wait
+
     errors: list[str] = []
     examined: Sequence[Examined] = ()
     try:
@@ -43,6 +46,9 @@ def check(path: Path | None, offline: bool, as_json: bool) -> None:
 def _examined(config: Config) -> Sequence[Examined]:
     """What is found when each provider is connected to."""
     from twisted.internet import reactor
+    from twisted.python.failure import Failure
+
+    from relay.cli.providers import examine_all
 
     work: Any = reactor
     results: list[Sequence[Examined] | Failure] = []

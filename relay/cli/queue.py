@@ -19,8 +19,8 @@ from relay.cli.configuration import config_option
 from relay.cli.daemon import FAILED, Asking
 from relay.cli.status import seconds
 from relay.cli.terminal import columns, complain, paragraphs, row, say, write
-from relay.delivery.reasons import many, span
 from relay.delivery.selection import STATES
+from relay.phrases import many, span
 
 F = TypeVar("F", bound=Callable[..., object])
 

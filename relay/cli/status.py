@@ -15,7 +15,7 @@ import click
 from relay.cli.configuration import config_option
 from relay.cli.daemon import Asking
 from relay.cli.terminal import columns, row, say
-from relay.delivery.reasons import many, span
+from relay.phrases import many, span
 
 _MIB = 2**20
 

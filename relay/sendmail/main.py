@@ -78,7 +78,7 @@ def send(asked: Arguments, settings: Settings) -> int:
         raise UsageError("no recipient: the header names none")
     connection, why = _connection(settings)
     user, full_name = user_name(os.getuid())
-    domain = settings.domain or (connection.hostname if connection is not None else host_name())
+    domain = settings.domain or _domain(connection, settings.is_read)
     author = from_content(full_name if asked.full_name is None else asked.full_name, f"{user}@{domain}")
     content = message.content(author, domain)
     if len(content) > settings.max_size:
@@ -100,6 +100,18 @@ def _connection(settings: Settings) -> tuple[Connection | None, str]:
     except NotNow as later:
         return None, str(later)
     return connection, "no daemon answers"
+
+
+def _domain(connection: Connection | None, is_read: bool) -> str:
+    """What names without a domain get, where the configuration does not say: the daemon's own name, or what it says."""
+    if connection is None:
+        return host_name()
+    if not is_read:
+        with suppress(NotNow):
+            _, found, domain = connection.ask(b"VRFY postmaster").lines[0].rpartition(" are at ")
+            if found:
+                return domain
+    return connection.hostname
 
 
 def _addresses(word: bytes) -> list[str]:

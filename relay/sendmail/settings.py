@@ -36,7 +36,8 @@ class Place(NamedTuple):
 class Settings(NamedTuple):
     """The defaults are those of a configuration that cannot be read.
 
-    domain  what names without one get in the header; "" where the file does not say
+    domain   what names without one get in the header; "" where the file does not say
+    is_read  whether the file could be read
     """
 
     places: tuple[Place, ...] = (Place(host="127.0.0.1", port=_PORT),)
@@ -45,6 +46,7 @@ class Settings(NamedTuple):
     domain: str = ""
     max_size: int = _MAX_SIZE
     max_recipients: int = _MAX_RECIPIENTS
+    is_read: bool = False
 
 
 def read(environ: Mapping[str, str]) -> Settings:
@@ -94,6 +96,7 @@ def _settings(tables: Mapping[str, object], path: str) -> Settings:
         _text(addresses, "domain") or _text(tables, "hostname"),
         _size(smtp.get("max_message_size")) or _MAX_SIZE,
         recipients if isinstance(recipients, int) and recipients > 0 else _MAX_RECIPIENTS,
+        is_read=True,
     )
 
 

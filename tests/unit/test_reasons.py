@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from relay.delivery.operator import Order
-from relay.delivery.reasons import Limits, Reasons, span
+from relay.delivery.reasons import Limits, Reasons
 from relay.delivery.selection import Selection
 from relay.outcome import Uncertain
+from relay.phrases import span
 from relay.reply import no_reply
 from relay.spool.spool import SpoolFailing
 from tests.providers import REFUSED, always

@@ -200,7 +200,7 @@ class LocalSMTP(Reception):
 
     def _vrfy(self, line: bytes) -> None:
         if line[4:]:
-            self._talked(said.VERIFY)
+            self._talked(said.verify(self.owner.policy.domain))
         else:
             self.reply(said.VERIFY_WHOM)
 

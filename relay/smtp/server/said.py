@@ -13,7 +13,6 @@ SENDER = octets(Reply(250, "2.1.0", ("Ok",)))
 RECIPIENT = octets(Reply(250, "2.1.5", ("Ok",)))
 GO_AHEAD = octets(Reply(354, "", ("End data with <CR><LF>.<CR><LF>",)))
 BYE = octets(Reply(221, "2.0.0", ("Bye",)))
-VERIFY = octets(Reply(252, "2.0.0", ("Send mail to find out",)))
 COMMANDS = octets(Reply(214, "2.0.0", ("EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",)))
 
 NOT_LOCAL = Reply(554, "5.7.1", ("only programs on this host are served",))
@@ -45,6 +44,11 @@ CHUNKS_BEGAN = Reply(503, "5.5.1", ("the mail was begun with BDAT: go on so, or 
 NO_RECIPIENTS = Reply(554, "5.5.1", ("no valid recipients",))
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", ("too many recipients: send the mail again to the others",))
 TROUBLE = Reply(451, "4.3.0", ("an error of ours, try again later",))
+
+
+def verify(domain: str) -> bytes:
+    """The reply to VRFY. sendmail(1) asks so for the domain, where its user may not read the configuration."""
+    return octets(Reply(252, "2.0.0", (f"Send mail to find out; names without a domain are at {domain}",)))
 
 
 def queued(uuid: str) -> bytes:
