@@ -35,6 +35,9 @@ from relay.upstream.sender import Batch, Result
 AGAIN = 1.0
 """Seconds until something that the spool refused is asked of it again."""
 
+ALONE = 5.0
+"""Seconds that a suspected mail has to itself, before the next one goes."""
+
 GOES_ROUND = (CannotTake, Postponed, Rejected)
 """What a provider says of the mail, so that the next one is asked."""
 
@@ -60,6 +63,7 @@ class Attempt:
     age     of the mail, when this began
     marked  whether it is written down that a dot is under way
     unsaid  whether nothing was said yet of an outcome that cannot be written
+    flies   whether it has, or had, a connection
     """
 
     item: Item
@@ -77,6 +81,7 @@ class Attempt:
     notes: tuple[tuple[str, str], ...] = ()
     trouble: Exception | None = None
     unsaid: bool = True
+    flies: bool = False
 
 
 class Delivery:
@@ -118,6 +123,7 @@ class Delivery:
         self._stopping = False
         self._pumping = False
         self._drained: Deferred[None] | None = None
+        self._suspect: tuple[Item, float] | None = None  # the one that is tried now, and since when
 
     def start(self, schedule: Schedule) -> None:
         """Take what `schedule` hands out."""
@@ -144,9 +150,13 @@ class Delivery:
 
     def ready(self, item: Item, numbers: list[int]) -> None:
         """Recipients of a mail are to be tried."""
-        if self._flights is not None and self._flights.suspected(item.envelope.key):
-            self._hold(item, numbers, _SUSPECTED)
-            return
+        if self._flights is not None and self._flights.suspects:
+            if self._flights.suspected(item.envelope.key):
+                self._hold(item, numbers, _SUSPECTED)
+                return
+            if item.envelope.key in self._flights.suspects:
+                self.lines.aside.append(Task(item, numbers))
+                return
         if waits_for_digest(item):
             self._digests.add(item)
             return
@@ -210,6 +220,7 @@ class Delivery:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
         if self._flights is not None:
             self._flights.beat()
+            self._try_suspect(self._flights)
         self._stalled = sum(pool.stalled() for pool in self._pools.values())
         if self._stalled:
             self._release_rests()
@@ -239,8 +250,6 @@ class Delivery:
         attempt = Attempt(item, task.numbers[:size], task.numbers[size:], pool, self._clock.seconds(), age)
         self._attempts.add(attempt)
         item.active += 1
-        if self._flights is not None:
-            self._flights.begin(item.envelope.key)
         self._schedule.show(item)
         pool.reserved += 1
         if item.body is not None:
@@ -265,7 +274,30 @@ class Delivery:
             envelope.envid,
             (lambda: self._mark(attempt)) if name in self.settings.hold_uncertain else None,
         )
-        attempt.pool.send(batch, envelope.key, self._ended, attempt)
+        attempt.pool.send(batch, envelope.key, self._ended, attempt, self._took_off)
+
+    def _took_off(self, attempt: Attempt) -> None:
+        """From here on its mail may be what ends the daemon."""
+        if self._flights is not None:
+            attempt.flies = True
+            self._flights.begin(attempt.item.envelope.key)
+
+    def _try_suspect(self, flights: Flights) -> None:
+        """Mail that was under way when the daemon ended goes one after another, so that another end tells which it was.
+
+        The least suspected goes first, so that of many none is held for an end that others brought about.
+        """
+        now = self._clock.seconds()
+        if self._suspect is not None:
+            item, since = self._suspect
+            if now - since < ALONE and item.look() in ("ready", "active"):
+                return
+            self._suspect = None
+        if self.lines.aside:
+            task = min(self.lines.aside, key=lambda task: flights.suspects.get(task.item.envelope.key, 0))
+            self.lines.aside.remove(task)
+            self._suspect = task.item, now
+            self.lines.put(task)
 
     def _mark(self, attempt: Attempt) -> Deferred[None]:
         """Write down that a dot is under way: a crash from here on holds the mail, and sends no second copy."""
@@ -416,9 +448,12 @@ class Delivery:
         self._attempts.discard(attempt)
         item.active -= 1
         if flights is not None:
-            flights.end(item.envelope.key)
+            if attempt.flies:
+                flights.end(item.envelope.key)
             if item.look() in (None, "held"):
                 flights.forget(item.envelope.key)
+            if self.lines.aside:
+                self._try_suspect(flights)
         if self._quiet and not item.active:
             self._is_quiet(item.envelope.key)
         self._schedule.show(item)

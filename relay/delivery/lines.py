@@ -1,7 +1,7 @@
 """Lines: recipients that wait for their turn at a provider, each mail in the line of the one that is next for it.
 
 A mail that no provider takes at present is stranded; one that is to pause (between two batches, or until the disk
-works) comes back by a LoopingCall, which runs only while one does.
+works) comes back by a LoopingCall, which runs only while one does. What stands aside waits for whoever put it there.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Lines:
 
     trials  says which mail a paused provider is to be tried with
     moved   called when a pause is over
+    aside   what is in no line, and comes into none by itself
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Lines:
         self._trials = trials
         self._moved = moved
         self._lines: dict[str, deque[Task]] = {name: deque() for name in pools}
+        self.aside: list[Task] = []
         self._stranded: deque[Task] = deque()
         self._paused: list[Task] = []
         self._pauses = LoopingCall(self._end_pauses)
@@ -129,7 +131,7 @@ class Lines:
     def withdraw(self, item: Item) -> list[int]:
         """Take a mail out wherever it waits; the recipients that did."""
         numbers: list[int] = []
-        for line in (self._stranded, self._paused, *self._lines.values()):
+        for line in (self._stranded, self._paused, self.aside, *self._lines.values()):
             tasks = [task for task in line if task.item is item]
             for task in tasks:
                 line.remove(task)
@@ -141,7 +143,8 @@ class Lines:
         for name, line in self._lines.items():
             if any(task.item is item and number in task.numbers for task in line):
                 return name
-        others = any(task.item is item and number in task.numbers for task in (*self._stranded, *self._paused))
+        apart = (*self._stranded, *self._paused, *self.aside)
+        others = any(task.item is item and number in task.numbers for task in apart)
         return "" if others else None
 
     def pausing(self, item: Item, number: int) -> bool:

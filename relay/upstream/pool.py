@@ -64,6 +64,7 @@ class Job:
     mail: int
     done: Callable[..., None]
     argument: Any
+    began: Callable[[Any], None] | None = None
 
 
 class Pool:
@@ -165,17 +166,24 @@ class Pool:
         depth = self._depth if allowance > 1 else 1
         return min(self._limit, allowance) * depth - self._under_way - len(self._waiting) - self.reserved
 
-    def send(self, batch: Batch, mail: int, done: Callable[..., None], argument: Any) -> None:
+    def send(
+        self,
+        batch: Batch,
+        mail: int,
+        done: Callable[..., None],
+        argument: Any,
+        began: Callable[[Any], None] | None = None,
+    ) -> None:
         """Carry `batch`, which is of the mail with that key, over a connection, in exchange for reserved room.
 
-        `done(result, argument)` is called once.
+        `done(result, argument)` is called once; `began(argument)` before, if and when there is a connection for it.
         """
         self.reserved -= 1
         if self._stopping or not self.breaker.allowance:
             outcome = Retired(no_reply(f"{self.name} takes no mail at present"))
             done(Result((outcome,) * len(batch.recipients), usable=False), argument)
             return
-        job = Job(batch, mail, done, argument)
+        job = Job(batch, mail, done, argument, began)
         link = None if self._waiting else self._at_hand()
         if link is not None:
             self._deliver(link, job)
@@ -184,7 +192,7 @@ class Pool:
             self._act()
 
     def _at_hand(self) -> Link | None:
-        """A connection that idles and may be used, as `assign` would find one, in the ordinary case without its work."""
+        """A connection that idles and may be used: what `assign` would find, without its work."""
         before = self._clock.seconds() - self.provider.idle_timeout
         for link in self._links:
             if not link.load and not link.spent and link.connection.idle_since > before:
@@ -278,6 +286,8 @@ class Pool:
     def _deliver(self, link: Link, job: Job) -> None:
         link.load += 1
         self._under_way += 1
+        if job.began is not None:
+            job.began(job.argument)
         link.connection.deliver(job.batch).addCallback(self._ended, link, job)
 
     def _ended(self, result: Result, link: Link, job: Job) -> None:

@@ -13,6 +13,7 @@ import os
 import random
 import re
 import smtplib
+import socket
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -195,6 +196,40 @@ def test_a_mail_under_way_at_three_kills(tmp_path: Path) -> None:
 
     assert queue["held"] == queue["total"] == 1
     assert sink.reached["."] == 4
+
+
+def test_kills_while_a_provider_says_nothing(tmp_path: Path) -> None:
+    """Mail that waits for a connection is not what kills, however often."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        configure(tmp_path, [{"host": "127.0.0.1", "port": silent.getsockname()[1], "tls": "none"}])
+        for life in range(4):
+            with Running(tmp_path) as relay:
+                if life == 0:
+                    relay.submit(letter("one"), letter("two"))
+                silent.accept()[0].close()
+                relay.process.kill()
+    with Sink() as sink:
+        configure(tmp_path, [sink.table()])
+        with Running(tmp_path):
+            sink.wait_for(2)
+
+
+def test_kills_while_a_provider_is_slow(tmp_path: Path) -> None:
+    """Many mails are under way at each kill, none of them is to blame, and all of them are delivered."""
+    with Sink() as sink:
+        configure(tmp_path, [sink.table()])
+        with sink.gate("."):
+            for life in range(6):
+                before = sink.reached["."]
+                with Running(tmp_path) as relay:
+                    if life == 0:
+                        ids = relay.submit(*[letter(f"mail-{number}") for number in range(30)])
+                    sink.wait_until_reached(".", before + (WORKERS if life == 0 else 1))
+                    relay.process.kill()
+        with Running(tmp_path) as relay:
+            soon(lambda: relay.health()["queue"]["total"] == 0, "everything that waited is settled")
+
+    assert {mail.id for mail in sink.mails} == set(ids)
 
 
 def test_a_kill_behind_a_dot_that_may_not_be_sent_twice(tmp_path: Path) -> None:

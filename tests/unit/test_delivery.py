@@ -570,6 +570,33 @@ def test_a_mail_that_was_there_at_three_deaths(tmp_path: Path) -> None:
     assert flights.suspects == {}
 
 
+def test_mails_that_were_there_at_a_death(tmp_path: Path) -> None:
+    """They go one after another, the least suspected first; nobody else waits for them."""
+    clock = Clock()
+    flights = Flights(tmp_path / "flights", clock.seconds)
+    spool = MemorySpool(clock.seconds)
+    flights.suspects = {spool.next_id()[0]: suspected for suspected in (2, 1, 1)}
+    house = House(names=["first"], flights=flights)
+    house.providers["first"].prompt = False
+
+    for name in ("twice", "once", "once-too", "never"):
+        house.mail(f"{name}@example.net")
+    assert house.went_to("first") == [["never@example.net"]]
+    house.tick(1.0)
+    assert house.went_to("first")[1:] == [["once@example.net"]]
+
+    house.providers["first"].answer()
+    house.providers["first"].answer()
+    assert house.went_to("first")[2:] == [["once-too@example.net"]]
+    house.tick(6.0)
+    assert house.went_to("first")[3:] == [["twice@example.net"]]
+    for _ in range(2):
+        house.providers["first"].answer()
+
+    assert house.schedule.waiting == 0
+    assert flights.suspects == {}
+
+
 def test_more_reports_than_an_hour_bears() -> None:
     """Twenty go one by one; the others are one digest an hour after the first."""
     house = House(names=["first"])
