@@ -148,6 +148,34 @@ def test_a_configuration_that_the_user_may_not_read(folder: Path, sink: Sink) ->
     assert b"/var/lib/mailrelay/drop" in done.stderr
 
 
+@root
+def test_the_domain_that_the_user_may_not_read(folder: Path, sink: Sink) -> None:
+    """The daemon tells it, so that From: agrees with the envelope."""
+    try:
+        socket.create_server(("127.0.0.1", 2525)).close()
+    except OSError:
+        pytest.skip("somebody else listens on the default port")
+    settings(folder, sink, listen=["tcp:2525:interface=127.0.0.1"])
+    (folder / "relay.toml").chmod(0o600)
+    with Running(folder):
+        assert sendmail(folder, ["b@example.net"], b"hi\n", uid=NOBODY).returncode == 0
+        [mail] = sink.wait_for(1)
+
+    assert mail.sender.endswith(b"@example.com")
+    assert b"From: " in mail.content
+    assert mail.sender in mail.below_trace
+
+
+def test_a_listener_behind_a_proxy(folder: Path, sink: Sink) -> None:
+    """The header that a proxy would send is sent."""
+    settings(folder, sink, listen=["tcp:0:interface=127.0.0.1", "haproxy:unix:smtp.sock:mode=666"])
+    with Running(folder):
+        assert sendmail(folder, ["b@example.net"], b"hi\n").returncode == 0
+        sink.wait_for(1)
+
+    assert list((folder / "drop").iterdir()) == []
+
+
 def test_nowhere_to_leave_it(folder: Path, sink: Sink) -> None:
     """75, at once."""
     began = time.monotonic()
