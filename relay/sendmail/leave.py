@@ -65,10 +65,15 @@ def _write(descriptor: int, octets: bytes) -> None:
 
 
 def _sync_file_system(descriptor: int) -> None:
-    """syncfs(2), which Python does not have."""
-    import ctypes
+    """syncfs(2), which Python does not have; where it cannot be called everything is synced."""
+    try:
+        import ctypes
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(descriptor):
+        libc = ctypes.CDLL(None, use_errno=True)
+        syncfs = libc.syncfs
+    except (ImportError, AttributeError):
+        os.sync()
+        return
+    if syncfs(descriptor):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
