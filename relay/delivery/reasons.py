@@ -48,8 +48,10 @@ class Reasons:
         """Of a mail: one about itself, then one for each group of recipients of which the same is true."""
         envelope, count = view.envelope, len(view.standings)
         age = span(self._now() - envelope.received_at)
-        whose = f"from {envelope.sender}" if envelope.sender else "from nobody (a report)"
-        said = [f"Mail {envelope.uuid} {whose} to {many(count, 'recipient')} was taken {age} ago; it is {view.state}."]
+        sender = envelope.sender or "<>"
+        said = [
+            f"Mail {envelope.uuid} from {sender} to {many(count, 'recipient')} was taken {age} ago; it is {view.state}."
+        ]
         groups: dict[str, list[str]] = {}
         for standing, state in zip(view.standings, view.states, strict=True):
             groups.setdefault(self._why(view, standing, state), []).append(standing.recipient.address)
