@@ -133,14 +133,16 @@ def peers(case: Case) -> dict[str, Callable[[Path, int], Peer]]:
 def main() -> None:
     """Read the arguments, run, print."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("cases", nargs="*", default=list(CASES), choices=[*CASES, []], help="which; all")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all of them")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     print(f"{platform.platform()}, Python {platform.python_version()}")
-    print("Postfix:", ", ".join(f"{name}={value}" for name, value in SETTINGS.items()), "\n")
+    print("Postfix:", ", ".join(f"{name}={value}" for name, value in SETTINGS.items()), "\n", flush=True)
     print("| case | peer | taken/s | arrived/s | ratio | CPU ms a mail | MiB | missing |")
     print("|---|---|---|---|---|---|---|---|")
-    for name in arguments.cases:
+    if unknown := set(arguments.cases) - set(CASES):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    for name in arguments.cases or CASES:
         case = CASES[name]
         figures: dict[str, list[Figures]] = {peer: [] for peer in peers(case)}
         for _ in range(arguments.rounds):
