@@ -47,7 +47,7 @@ from relay.control.trial import Trial
 from relay.delivery.account import Account
 from relay.delivery.brakes import Brakes
 from relay.delivery.delivery import Delivery
-from relay.delivery.flights import Flights
+from relay.delivery.flights import Flights, places
 from relay.delivery.operator import Operator
 from relay.delivery.reasons import Reasons
 from relay.delivery.reports import Reports
@@ -208,6 +208,7 @@ class Relay(Service):
         self._account = Account(events, self._metrics, time.time, self.history.took)
         self._pools = {provider.name: self._pool(provider, trust(provider)) for provider in config.providers}
         self._reports = Reports(policies.reports(config), self._spool, self._clock, time.time)
+        self._flying = self._flights()
         self._delivery = Delivery(
             policies.delivery(config),
             self._spool,
@@ -217,7 +218,7 @@ class Relay(Service):
             random.uniform,
             self._reports,
             Brakes(self._pools, self._spool.notes, self._clock, events),
-            self._flights(),
+            self._flying,
             self._account,
             events,
         )
@@ -335,11 +336,14 @@ class Relay(Service):
         return pickup
 
     def _flights(self) -> Flights | None:
-        try:
-            return Flights(self._config.spool.directory / "flights", self._clock)
-        except OSError as error:
-            self._events.warning(f"mail that ends the daemon will not be found out: flights: {error.strerror}")
-            return None
+        why: str | None = ""
+        for path in places(self._config.spool.directory):
+            try:
+                return Flights(path, self._clock)
+            except OSError as error:
+                why = error.strerror
+        self._events.warning(f"mail that ends the daemon will not be found out: flights: {why}")
+        return None
 
     def _hang_up(self) -> None:
         """Read the configuration again; if that is being done already, once more."""
@@ -494,6 +498,8 @@ class Relay(Service):
             timer.cancel()
         if not await self._ends(self._spool.close(), last) or late:
             self._events.error("the disk was not waited for any longer: what could not be written down is sent again")
+        elif self._flying is not None:
+            self._flying.close()
         self._events.stopped()
         self._log.close(2.0)
 
@@ -555,7 +561,7 @@ class Relay(Service):
         )
 
     def _answers(self) -> bool:
-        return self._clock() - self._spool.health.checked_at < 2 * STALE
+        return self._clock() - self._spool.health.checked_at < STALE
 
     def _provider(self, pool: Pool) -> figures.Provider:
         ahead = time.time() - self._reactor.seconds()

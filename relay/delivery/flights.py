@@ -1,6 +1,8 @@
 """Flights: which mails are under way, in a file that survives the process, so that a poisonous one is found out.
 
-A small file mapped into memory and never synced: a kill leaves the page cache. Whoever was under way when the process
+A small file mapped into memory and never synced: a kill leaves the page cache. It is written in the reactor's thread,
+and a page of a file on a disk that hangs cannot be written; so it lies in a file system that has no disk, where there
+is one. Whoever was under way when the process
 died without a word is suspected once more at the next start; three times, and it is held instead of being tried.
 Written down beside each is when it was begun, and in the file's head when the process was last alive: a mail counts
 only if the end came soon after its beginning.
@@ -10,9 +12,10 @@ Failure: where the file cannot be had, nobody is suspected.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from mmap import mmap
 from pathlib import Path
 
@@ -22,10 +25,19 @@ SUSPECTED = 3
 SOON = 60.0
 """Seconds from a mail's beginning within which such an end speaks against it."""
 
+MEMORY = Path("/dev/shm")  # noqa: S108  # what is another's there, or a link, is not opened
+
 _MAGIC = b"mrfly001"
 _HEAD = struct.Struct("<8sd")
 _SLOT = struct.Struct("<qdq")  # key, begun (0: not under way), how often suspected
 _SLOTS = 4096
+
+
+def places(spool: Path, memory: Path = MEMORY) -> Iterator[Path]:
+    """Where the file of the spool in that folder may be, the best place first. Raises OSError."""
+    found = spool.stat()
+    yield memory / f"mailrelay-{found.st_dev:x}-{found.st_ino:x}"
+    yield spool / "flights"
 
 
 class Flights:
@@ -37,8 +49,11 @@ class Flights:
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._now = now
         size = _HEAD.size + _SLOTS * _SLOT.size
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = path
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "it is somebody else's")
             os.posix_fallocate(descriptor, 0, size)  # a hole that cannot be filled would kill us when it is written
             self._map = mmap(descriptor, size)
         finally:
@@ -93,8 +108,10 @@ class Flights:
         _HEAD.pack_into(self._map, 0, _MAGIC, self._now())
 
     def close(self) -> None:
-        """The end that was meant."""
+        """The end that was meant. Where nothing is to be remembered the file goes."""
         self._map.close()
+        if not self._slots:
+            self._path.unlink(missing_ok=True)
 
     def _clear(self, key: int, slot: int) -> None:
         del self._slots[key]

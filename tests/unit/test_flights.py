@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from relay.delivery.flights import SUSPECTED, Flights
+from relay.delivery.flights import SUSPECTED, Flights, places
 
 
 @pytest.fixture
@@ -103,3 +103,31 @@ def test_a_file_that_makes_no_sense(tmp_path: Path, clock: Clock, octets: bytes)
 
     assert Flights(path, clock.seconds).suspects == {}
     assert Flights(path, clock.seconds).suspects == {}
+
+
+def test_the_places(tmp_path: Path, clock: Clock) -> None:
+    """In memory first, under a name that is this spool's alone; what is another's or a link is not taken."""
+    spool, other = tmp_path / "spool", tmp_path / "other"
+    spool.mkdir()
+    other.mkdir()
+    [best, last] = places(spool, tmp_path)
+    best.symlink_to(tmp_path / "elsewhere")
+
+    assert last == spool / "flights"
+    assert best.parent == tmp_path
+    assert best not in places(other, tmp_path)
+    with pytest.raises(OSError, match="symbolic"):
+        Flights(best, clock.seconds)
+
+
+def test_the_end_that_was_meant(tmp_path: Path, clock: Clock) -> None:
+    """The file goes, unless somebody in it is suspected."""
+    path = tmp_path / "flights"
+    flights = Flights(path, clock.seconds)
+    flights.begin(7)
+    flights.end(7)
+    flights.close()
+    assert not path.exists()
+    die(path, clock, 7).close()
+
+    assert Flights(path, clock.seconds).suspects == {7: 1}

@@ -12,7 +12,7 @@ from relay.spool.spool import Health
 PERIOD = 1.0
 """Seconds between two looks."""
 
-IDLE = 3
+IDLE = 2
 """Looks without a commit in between, after which one is made to see whether the disk takes it."""
 
 
