@@ -61,6 +61,7 @@ from relay.intake import Intake
 from relay.limits import Window
 from relay.log import Log
 from relay.metrics import Metrics
+from relay.notify import Notifier
 from relay.schedule import Schedule
 from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
@@ -124,6 +125,7 @@ class Relay(Service):
     def __init__(self, config: Config, reactor: Any, read_again: Callable[[], Config] | None = None) -> None:
         self._config = config
         self._reactor = reactor
+        self._notifier = Notifier(os.environ, reactor)
         self._read_again = read_again
         self._reading = self._to_be_read = False
         self._left: list[Pool] = []  # of providers that a reload has left out
@@ -137,6 +139,8 @@ class Relay(Service):
             self._reactor.seconds = time.monotonic  # timers must not follow a clock that may be set
             self._reactor.installNameResolver(Resolver(self._reactor.callFromThread))
         self._started_at = self._reactor.seconds()
+        self._notifier.start()
+        self._notifier.status("the spool is opened")
         try:
             self._start()
         except (CannotStart, SpoolError) as trouble:
@@ -191,6 +195,8 @@ class Relay(Service):
         if self._read_again is not None:
             signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._hang_up))
         self._events.started(version=relay.__version__, instance=config.instance, smtp=smtp, http=http)
+        self._taking = f"mail is taken at {', '.join(smtp)}"
+        self._notifier.ready(self._taking)
 
     def _open_log(self) -> None:
         log = self._config.log
@@ -356,6 +362,7 @@ class Relay(Service):
 
     async def _reload(self) -> None:
         threads = Background(self._reactor, 1, "reload")
+        self._notifier.reloading()
         try:
             while self._to_be_read and self._open:
                 self._to_be_read = False
@@ -372,6 +379,8 @@ class Relay(Service):
         finally:
             self._reading = False
             threads.close()
+            if self._open:
+                self._notifier.ready(self._taking)
 
     def _read(self) -> _Read:
         """The new configuration, with all of it that waits for a disk. In a thread."""
@@ -478,6 +487,7 @@ class Relay(Service):
         if not self._open:
             return
         self._open = False
+        self._notifier.stopping()
         self._events.stopping()
         self._alerts.stop()
         for port in self._ports:
@@ -502,6 +512,7 @@ class Relay(Service):
             self._flying.close()
         self._events.stopped()
         self._log.close(2.0)
+        self._notifier.stop()
 
     async def _ends(self, ending: Deferred[None], last: float) -> bool:
         """Whether it came to its end until then."""
