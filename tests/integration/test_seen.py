@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.daemon import PATIENCE
-from tests.running import Running, configure, letter
+from tests.running import Running, configure, letter, soon
 from tests.sink import Sink
 
 PATHS = ["/", "/status.json", "/history.json", "/health", "/livez", "/readyz", "/metrics"]
@@ -69,3 +70,38 @@ def test_two_addresses_of_loopback(tmp_path: Path, sink: Sink) -> None:
     assert b"mailrelay_provider_up" in body
     assert foreign[0] == 403
     assert b"mailrelay_" not in foreign[2]
+
+
+def counted(relay: Running) -> tuple[float, float, int]:
+    """Mails received and finished in this life, by /metrics, and those that wait, by /health."""
+    families = {
+        family.name: family for family in text_string_to_metric_families(ask(relay.http, "/metrics")[2].decode())
+    }
+    received, finished = (
+        sum(sample.value for sample in families[f"mailrelay_messages_{name}"].samples)
+        for name in ("received", "finished")
+    )
+    return received, finished, relay.health()["queue"]["total"]
+
+
+def test_counters_of_two_lives(tmp_path: Path, sink: Sink) -> None:
+    """Waiting at its start + received = finished + waiting now, in each; the log counts the same."""
+    configure(tmp_path, [sink.table()], {"retry": {"schedule": ["5s"]}, "bounce": {"to": "none"}})
+    sink.says("RCPT", "550 5.1.1 unknown")
+    sink.says("RCPT", "451 4.7.1 later", times=3)
+    with Running(tmp_path) as relay:
+        relay.submit(*[letter(f"mail{number}") for number in range(6)])
+        soon(lambda: counted(relay)[1:] == (3, 3), "three have come to their end, three wait")
+        first, health = counted(relay), relay.health()
+        relay.stop()
+        lines = "\n".join(relay.errors)
+    with Running(tmp_path) as relay:
+        at_start = relay.health()["queue"]["total"]
+        relay.submit(letter("new"))
+        soon(lambda: counted(relay)[2] == 0, "nothing waits")
+        second = counted(relay)
+
+    assert first == (6, 3, 3)
+    assert (health["totals"]["successfulEmails"], health["totals"]["failedEmails"]) == (2, 1)
+    assert [lines.count(f'"event":"{event}"') for event in ("received", "finished")] == [6, 3]
+    assert (at_start, second) == (3, (1, 4, 0))
