@@ -1,6 +1,7 @@
 # make run    a relay, a provider to play with and the status page, here and now
 # make test   every test, warnings being errors, with coverage      (TESTS="tests/unit -k sqlite" for some)
 # make check  format, lint, types, then every test
+# make bench  beside Postfix (Debian's; as root)
 
 PYTHON := python3 python3.14 python3.13 python3.12 python3.11 python
 VENV := .venv
@@ -10,7 +11,7 @@ TESTS :=
 SOURCES := setup.cfg pyproject.toml README.md LICENSE \
     $(shell find relay twisted \( -name __pycache__ -o -name dropin.cache \) -prune -o -print)
 
-.PHONY: run test check lint clean
+.PHONY: run test check lint bench clean
 
 run: $(VENV)/installed
 	$(BIN)/mailrelay demo
@@ -24,6 +25,9 @@ lint: $(VENV)/installed-to-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed-to-test
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build *.egg-info
