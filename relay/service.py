@@ -57,6 +57,7 @@ from relay.events import Events, take_over, take_over_python
 from relay.http import figures
 from relay.http.history import Counted, History
 from relay.http.site import make_site
+from relay.inherited import listen_inherited
 from relay.intake import Intake
 from relay.limits import Window
 from relay.log import Log
@@ -469,7 +470,10 @@ class Relay(Service):
             where = listener.endpoint.removeprefix("haproxy:")
             behind = factory if where == listener.endpoint else ProxiedFactory(factory, self._reactor, PROXIED)
             try:
-                port = _now(serverFromString(self._reactor, where).listen(behind))
+                if where.startswith("systemd:"):
+                    port = listen_inherited(self._reactor, where, behind)
+                else:
+                    port = _now(serverFromString(self._reactor, where).listen(behind))
             except (CannotListenError, OSError, ValueError) as error:
                 cause = getattr(error, "socketError", error)
                 if listener.optional and getattr(cause, "errno", None) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):

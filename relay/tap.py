@@ -6,10 +6,12 @@ status 1. twistd's usage page is for flags that do not exist.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from twisted.application.app import ServerOptions
 from twisted.application.service import IService
 from twisted.python import usage
 
@@ -49,6 +51,11 @@ class Options(usage.Options):
         """Where the status page is, such as tcp:8025:interface=127.0.0.1; repeatable."""
         self.http.append(endpoint)
 
+    def postOptions(self) -> None:
+        """Called once all flags are read."""
+        if self.parent is not None:
+            _do_without_pidfile(self.parent)
+
     @property
     def flags(self) -> Flags:
         """What was given, as the configuration takes it."""
@@ -69,6 +76,8 @@ def makeService(options: Options) -> IService:
 
 def service_of_tac() -> IService:
     """The service of relay.tac: what $MAILRELAY_CONFIG names, else ./relay.toml."""
+    if (twistd := _twistd_that_waits()) is not None:
+        _do_without_pidfile(twistd)
     file = Path(os.environ.get("MAILRELAY_CONFIG") or "relay.toml").absolute()
     return _service(lambda: load(file, os.environ))
 
@@ -85,3 +94,23 @@ def _service(configure: Callable[[], Config]) -> IService:
     except ConfigErrors as errors:
         os.write(2, f"{errors}\n".encode())
         raise SystemExit(1) from None
+
+
+def _do_without_pidfile(twistd: usage.Options) -> None:
+    """Have no twistd.pid written nor looked at, unless one was asked for, or the daemon leaves the terminal.
+
+    Two daemons may share a folder. If they share a spool, its lock knows the other one; a pidfile only guesses.
+    """
+    if twistd["nodaemon"] and twistd["pidfile"] in ("twistd.pid", os.path.abspath("twistd.pid")):  # noqa: PTH100
+        twistd["pidfile"] = ""
+
+
+def _twistd_that_waits() -> ServerOptions | None:
+    """The options of the twistd that is loading relay.tac. It hands them to nobody, so the stack is asked."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        config = frame.f_locals.get("config")
+        if isinstance(config, ServerOptions):
+            return config
+        frame = frame.f_back
+    return None
