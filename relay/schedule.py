@@ -271,47 +271,57 @@ class Schedule:
             Deferred.fromCoroutine(self._fetch()).addErrback(lambda failure: self._on_trouble(str(failure.value)))
 
     async def _fetch(self) -> None:
-        """Bring in what is due, then what was never tried, as far as there is room."""
+        """Bring in what is due and what was never tried, each its share, as long as there is room."""
         try:
-            with self.watching() as left:
-                await self._fetch_due(left)
-                await self._fetch_ready(left)
+            while self._running and len(self.items) < self._limit and (self._due_waiting or self._behind):
+                if self._due_waiting:
+                    await self._fetch_due()
+                if self._behind:
+                    await self._fetch_ready()
         except SpoolError as error:
             self._due_waiting = self._behind = True
             self._on_trouble(f"the spool cannot be read, and is asked again in a minute: {error}")
         finally:
             self._fetching = False
 
-    async def _fetch_due(self, left: set[int]) -> None:
-        while self._running and self._due_waiting and len(self.items) < self._limit:
-            self._due_waiting = False
-            now = self._now()
-            mails = await self._spool.due(now, self._limit)  # those in memory among them leave enough for the room
-            self._take(mails, State.DEFERRED, left)
-            if len(mails) == self._limit:
-                self._due_waiting = True
-            elif (due := await self._spool.next_due(now)) is not None:
-                self.due_at(due)
+    async def _fetch_due(self) -> None:
+        """Where new mail waits as well, half of the room is left to that."""
+        self._due_waiting = False
+        now, limit = self._now(), self._limit
+        with self.watching() as left:
+            mails = await self._spool.due(now, limit)  # those in memory among them leave enough for the room
+            room = self._limit - len(self.items)
+            self._take(mails, State.DEFERRED, left, room - room // 2 if self._behind else room)
+        if len(mails) == limit:
+            self._due_waiting = True
+        elif (due := await self._spool.next_due(now)) is not None:
+            self.due_at(due)
 
-    async def _fetch_ready(self, left: set[int]) -> None:
-        while self._running and self._behind and (room := self._limit - len(self.items)) > 0:
-            after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE
+    async def _fetch_ready(self) -> None:
+        room = self._limit - len(self.items)
+        if room <= 0:
+            return
+        after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE
+        with self.watching() as left:
             mails = await self._spool.ready_after(after, room)
             self._cursor = mails[-1].envelope.key if mails else after
-            self._take(mails, State.READY, left)
-            self._behind = len(mails) == room or self._passed_by != _NONE
+            self._take(mails, State.READY, left, room)
+        self._behind = len(mails) == room or self._passed_by != _NONE
 
-    def _take(self, mails: list[Mail], state: State, left: set[int]) -> None:
-        """Queue recipients of `state` (and due). What is in memory, or has `left` it, is newer than what was read."""
-        now = self._now()
+    def _take(self, mails: list[Mail], state: State, left: set[int], room: int) -> None:
+        """Queue recipients of `state` (and due). What is in memory, or has `left` it, is newer than what was read.
+
+        At most `room` mails come in.
+        """
+        now, most = self._now(), min(self._limit, len(self.items) + room)
         for mail in mails:
             key = mail.envelope.key
             item = self.items.get(key)
             if item is None:
-                if len(self.items) >= self._limit and state is State.READY:
+                if len(self.items) >= most and state is State.READY:
                     self._passed_by = min(self._passed_by, key)
                     continue
-                if key in left or len(self.items) >= self._limit:
+                if key in left or len(self.items) >= most:
                     self._due_waiting = True
                     continue
                 item = Item(mail.envelope, mail.head, mail.body, mail.standings)

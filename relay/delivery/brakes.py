@@ -62,15 +62,9 @@ class Brakes:
                 self._news.provider_paused(name, error)
         return judged, (() if after == brake else ((_note(name), after.dump()),))
 
-    def trial(self, envelope: Envelope) -> str | None:
-        """The paused provider that is to be tried with this mail; that trial has begun then."""
-        for name, pool in self._pools.items():
-            if not pool.may_be_tried or envelope.key in self._brakes[name].tried:
-                continue
-            if self._brakes[name].choose([envelope], self._now()) is envelope:
-                self.begin(name, envelope)
-                return name
-        return None
+    def suits(self, name: str, envelope: Envelope) -> bool:
+        """Whether a paused provider is to be tried with this mail, which has just come."""
+        return envelope.key not in self._brakes[name].tried and self.choose(name, [envelope]) is envelope
 
     def choose(self, name: str, waiting: list[Envelope]) -> Envelope | None:
         """Which of the mails that wait is the next trial of a paused provider, if it is time for one."""

@@ -20,12 +20,11 @@ from relay.delivery.account import Account
 from relay.delivery.brakes import Brakes
 from relay.delivery.digests import Digests, waits_for_digest
 from relay.delivery.flights import Flights
-from relay.delivery.judgement import Circumstances, judge
+from relay.delivery.judgement import GOES_ROUND, Circumstances, end_of_round, got_through, judge
 from relay.delivery.lines import Lines, Task
 from relay.delivery.reports import Reports
 from relay.events import Events
-from relay.outcome import CannotTake, Outcome, Rejected
-from relay.outcome import Deferred as Postponed
+from relay.outcome import Outcome
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
 from relay.spool.spool import UNDER_WAY, Body, Damaged, Settlement, Spool, SpoolError, Standing, State, Submission
@@ -37,9 +36,6 @@ AGAIN = 1.0
 
 ALONE = 5.0
 """Seconds that a suspected mail has to itself, before the next one goes."""
-
-GOES_ROUND = (CannotTake, Postponed, Rejected)
-"""What a provider says of the mail, so that the next one is asked."""
 
 _SUSPECTED = "suspected: it was under way three times when the daemon ended without a word"
 
@@ -62,7 +58,7 @@ class Attempt:
     rest    recipients of the same task that wait until it is over
     age     of the mail, when this began
     marked  whether it is written down that a dot is under way
-    unsaid  whether nothing was said yet of an outcome that cannot be written
+    failed  whether its outcome could not be written when that was last tried
     flies   whether it has, or had, a connection
     """
 
@@ -80,7 +76,7 @@ class Attempt:
     reports: tuple[Submission, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     trouble: Exception | None = None
-    unsaid: bool = True
+    failed: bool = False
     flies: bool = False
 
 
@@ -117,6 +113,7 @@ class Delivery:
         self._events = events
         self._schedule: Schedule
         self._attempts: set[Attempt] = set()
+        self._settling: dict[int, list[Attempt]] = {}  # by mail: those whose outcomes are written after the one that is
         self._quiet: dict[int, Deferred[None]] = {}
         self._stalled = 0
         self._unwritten = 0
@@ -137,6 +134,8 @@ class Delivery:
         self._names = list(self._pools)
         self.brakes.follow()
         self.lines.follow()
+        for item in list(self._schedule.items.values()):
+            self._drop_pins(item, list(item.queued))
         self.changed()
 
     def stop(self) -> Deferred[None]:
@@ -160,6 +159,7 @@ class Delivery:
         if waits_for_digest(item):
             self._digests.add(item)
             return
+        self._drop_pins(item, numbers)
         self.lines.put(Task(item, numbers))
         self.pump()
 
@@ -225,7 +225,9 @@ class Delivery:
         if self._stalled:
             self._release_rests()
         for name, pool in self._pools.items():
-            if pool.may_be_tried:
+            if pool.on_trial:
+                self.lines.end_trial(name)
+            elif pool.may_be_tried:
                 self.lines.try_again(name)
         self.pump()
 
@@ -236,8 +238,11 @@ class Delivery:
         self._pumping = True
         try:
             taking = self.lines.take()
-            while len(self._attempts) - self._stalled < self.settings.workers and not self._unwritten:
-                task, pool = next(taking, (None, None))
+            while not self._unwritten:
+                if self.lines.over:
+                    self._end_round(self.lines.over.popleft())
+                    continue
+                task, pool = (None, None) if self.is_busy else next(taking, (None, None))
                 if task is None or pool is None:
                     break
                 self._begin(task, pool)
@@ -326,18 +331,46 @@ class Delivery:
 
     def _hold(self, item: Item, numbers: list[int], reply: str) -> None:
         """Hold recipients without trying them."""
-        attempt = Attempt(item, numbers, [], next(iter(self._pools.values())), self._clock.seconds(), 0.0)
-        self._attempts.add(attempt)
-        item.active += 1
+        attempt = self._unasked(item, numbers)
         attempt.settled = _held(item, numbers, reply)
         self._settle(attempt)
+
+    def _end_round(self, task: Task) -> None:
+        """Nobody is left to be asked, since who was to be next is down: what was said is the end of the round."""
+        attempt = self._unasked(task.item, task.numbers)
+        case = self._circumstances(attempt)
+        ends = {number: end_of_round(task.item.standings[number], task.item.rounds, case) for number in task.numbers}
+        attempt.settled = tuple([standing for standing in ends.values() if standing is not None])
+        attempt.again = tuple([number for number, standing in ends.items() if standing is None])
+        self._conclude(attempt, dsn=False)
+
+    def _unasked(self, item: Item, numbers: list[int]) -> Attempt:
+        """Something is to be written down without a transaction. That never makes a mail too old."""
+        attempt = Attempt(item, numbers, [], next(iter(self._pools.values())), self._clock.seconds(), float("-inf"))
+        self._attempts.add(attempt)
+        item.active += 1
+        return attempt
+
+    def _drop_pins(self, item: Item, numbers: list[int]) -> None:
+        """Who waits for a provider that is not configured any more may go to any other."""
+        gone: set[str] = set()
+        for number in numbers:
+            standing = item.standings[number]
+            if standing.pinned and standing.provider not in self._pools:
+                gone.add(standing.provider)
+                item.standings[number] = replace(standing, pinned=False)
+        for name in gone:
+            self._events.warning(
+                f"{name} is not configured any more: mail whose outcome there is uncertain goes to another provider",
+                id=item.envelope.uuid,
+            )
 
     def _ended(self, result: Result, attempt: Attempt) -> None:
         """A transaction is over: judge it, and write down what that means."""
         item, name = attempt.item, attempt.pool.name
         if not isinstance(attempt.body, bytes):
             attempt.body.close()
-        outcomes, attempt.notes = self.brakes.judge(name, item.envelope, result.outcomes)
+        outcomes, attempt.notes = self.brakes.judge(name, item.envelope, got_through(result.outcomes))
         attempt.outcomes, attempt.trouble = outcomes, result.trouble
         for number, outcome in zip(attempt.numbers, outcomes, strict=True):
             if isinstance(outcome, GOES_ROUND):
@@ -351,10 +384,14 @@ class Delivery:
         attempt.settled, attempt.again = judged.standings, judged.again
         if attempt.marked:
             attempt.settled += tuple([item.standings[number] for number in attempt.again])
+        self._conclude(attempt, result.dsn)
+
+    def _conclude(self, attempt: Attempt, dsn: bool) -> None:
+        """Write down what was judged, with what is to be reported of it."""
         if not (attempt.settled or attempt.notes):
             self._written(attempt)
-        elif self._reports.owed(item, attempt.settled, result.dsn):
-            Deferred.fromCoroutine(self._settle_with_reports(attempt, result.dsn))
+        elif self._reports.owed(attempt.item, attempt.settled, dsn):
+            Deferred.fromCoroutine(self._settle_with_reports(attempt, dsn))
         else:
             self._settle(attempt)
 
@@ -382,6 +419,15 @@ class Delivery:
         self._settle(attempt)
 
     def _settle(self, attempt: Attempt) -> None:
+        """One after another for each mail: the last one, which removes it, has to know that the others are durable."""
+        key = attempt.item.envelope.key
+        if (after := self._settling.get(key)) is not None:
+            after.append(attempt)
+            return
+        self._settling[key] = []
+        self._write(attempt)
+
+    def _write(self, attempt: Attempt) -> None:
         item = attempt.item
         changed = {standing.number: standing for standing in attempt.settled}
         finished = not any(changed.get(old.number, old).state.waiting for old in item.standings)
@@ -391,19 +437,18 @@ class Delivery:
         writing.addCallbacks(self._written_down, self._not_written, (attempt,), {}, (attempt,))
 
     def _not_written(self, failure: Failure, attempt: Attempt) -> None:
-        if attempt.unsaid:
+        if not attempt.failed:
             self._events.error(f"an outcome could not be written and is kept in memory: {failure.value}")
-        attempt.unsaid = False
-        self._unwritten += 1
-
-        def write_again() -> None:
-            self._unwritten -= 1
-            self._settle(attempt)
-
-        self._clock.callLater(AGAIN, write_again)
+            self._unwritten += 1
+        attempt.failed = True
+        self._clock.callLater(AGAIN, self._write, attempt)
 
     def _written_down(self, _: None, attempt: Attempt) -> None:
+        self._unwritten -= attempt.failed
+        after = self._settling.pop(attempt.item.envelope.key)
         self._written(attempt)
+        for each in after:
+            self._settle(each)
 
     def _written(self, attempt: Attempt) -> None:
         """What came of it is durable: say so, and go on with whoever is left."""

@@ -9,11 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from relay.outcome import CannotTake, Deferred, Delivered, Outcome, Rejected, Uncertain
+from relay.outcome import (
+    CannotTake,
+    Deferred,
+    Delivered,
+    Outcome,
+    OverLimit,
+    ProviderFault,
+    Rejected,
+    Retired,
+    Uncertain,
+)
 from relay.reply import Reply
 from relay.retry import Retry
 from relay.spool.spool import Standing, State
 from relay.upstream.router import Ask, Later, Refuse, Wait, next_step
+
+GOES_ROUND = (CannotTake, Deferred, Rejected)
+"""What a provider says of the mail, so that the next one is asked."""
 
 HELD_AFTER = 3
 """Uncertain so many times in a row: a person has to look whether the mail arrived."""
@@ -63,17 +76,38 @@ def judge(
             settled.append(_delivered(standing, outcome.reply, case))
         elif isinstance(outcome, Uncertain):
             settled.append(_uncertain(standing, outcome.reply, case))
-        elif isinstance(outcome, Deferred | Rejected | CannotTake):
-            pinned = standing.pinned and not isinstance(outcome, Rejected)
-            order = (case.provider,) if pinned else case.order
-            step = next_step(rounds[standing.number], order, case.up)
-            if isinstance(step, Ask | Wait):
-                again.append(standing.number)
-            else:
-                settled.append(_refused(standing, step, case, pinned))
+        elif isinstance(outcome, GOES_ROUND) and (after := end_of_round(standing, rounds, case)) is not None:
+            settled.append(after)
         else:
             again.append(standing.number)
     return Judged(tuple(settled), tuple(again))
+
+
+def end_of_round(
+    standing: Standing, rounds: Mapping[int, Mapping[str, Outcome]], case: Circumstances
+) -> Standing | None:
+    """How a recipient stands now that nobody is left to be asked in its round; None while somebody is."""
+    said = rounds.get(standing.number, {})
+    pinned = is_pinned(standing, said, case.order)
+    step = next_step(said, (standing.provider,) if pinned else case.order, case.up)
+    return None if isinstance(step, Ask | Wait) else _refused(standing, step, case, pinned)
+
+
+def got_through(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """The outcomes, where a limit that nobody got through counts as a deferral: trying on would never end."""
+    kinds = {type(outcome) for outcome in outcomes}
+    if OverLimit not in kinds or kinds & {Delivered, ProviderFault, Retired}:
+        return outcomes
+    return tuple([Deferred(outcome.reply) if isinstance(outcome, OverLimit) else outcome for outcome in outcomes])
+
+
+def is_pinned(standing: Standing, said: Mapping[str, Outcome], order: Sequence[str]) -> bool:
+    """Whether only one provider may be asked, since the outcome there was uncertain.
+
+    Once it has refused the mail it surely does not have it, and any other one may be asked.
+    """
+    name = standing.provider
+    return standing.pinned and name in order and not isinstance(said.get(name), Rejected | CannotTake)
 
 
 def _delivered(standing: Standing, reply: Reply, case: Circumstances) -> Standing:

@@ -1,7 +1,9 @@
 """Lines: recipients that wait for their turn at a provider, each mail in the line of the one that is next for it.
 
 A mail that no provider takes at present is stranded; one that is to pause (between two batches, or until the disk
-works) comes back by a LoopingCall, which runs only while one does. What stands aside waits for whoever put it there.
+works) comes back by a LoopingCall, which runs only while one does. Where nobody is left to be asked while something was
+said, the round is over, and whoever takes from the lines has to write that down. What stands aside waits for whoever
+put it there.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
+from relay.delivery.judgement import is_pinned
 from relay.envelope import Envelope
 from relay.schedule import Item
 from relay.upstream.pool import Pool
-from relay.upstream.router import Ask, next_step
+from relay.upstream.router import Ask, Wait, next_step
 
 GRAIN = 0.05
 """Seconds by which a pause may be longer than asked for."""
@@ -35,8 +38,8 @@ class Task:
 class Trials(Protocol):
     """What is asked about providers that are paused: see Brakes."""
 
-    def trial(self, envelope: Envelope) -> str | None:
-        """The provider that is to be tried with this mail, whose trial begins with that."""
+    def suits(self, name: str, envelope: Envelope) -> bool:
+        """Whether it is to be tried with this mail, which has just come."""
 
     def choose(self, name: str, waiting: list[Envelope]) -> Envelope | None:
         """Which of the mails that wait is to be tried there."""
@@ -50,6 +53,7 @@ class Lines:
 
     trials  says which mail a paused provider is to be tried with
     moved   called when a pause is over
+    over    what is in no line since its round is over
     aside   what is in no line, and comes into none by itself
     """
 
@@ -66,6 +70,7 @@ class Lines:
         self._trials = trials
         self._moved = moved
         self._lines: dict[str, deque[Task]] = {name: deque() for name in pools}
+        self.over: deque[Task] = deque()
         self.aside: list[Task] = []
         self._stranded: deque[Task] = deque()
         self._paused: list[Task] = []
@@ -74,20 +79,24 @@ class Lines:
 
     def put(self, task: Task, first: bool = False) -> None:
         """Split `task` by the provider that each recipient is to go to; `first`: to the head of those lines."""
-        item = task.item
+        item, numbers = task.item, task.numbers
         up = [name for name, pool in self._pools.items() if pool.takes_mail]
-        parts: dict[str | None, list[int]] = {}
-        for number in task.numbers:
-            standing = item.standings[number]
-            pinned = standing.pinned and standing.provider in self._pools
-            order = [standing.provider] if pinned else self._names
-            step = next_step(item.rounds.get(number, {}), order, up)
-            parts.setdefault(step.provider if isinstance(step, Ask) else None, []).append(number)
-        if len(up) < len(self._names) and (paused := self._trials.trial(item.envelope)) is not None:
-            self._put_on_trial(item, parts, paused)
-        for name, numbers in parts.items():
-            line = self._stranded if name is None else self._lines[name]
-            (line.appendleft if first else line.append)(Task(item, numbers))
+        if len(up) < len(self._names):
+            numbers = self._without_trial(item, numbers)
+        parts: dict[int, tuple[deque[Task], list[int]]] = {}
+        for number in numbers:
+            line = self._line_of(item, number, up)
+            parts.setdefault(id(line), (line, []))[1].append(number)
+        for line, some in parts.values():
+            (line.appendleft if first else line.append)(Task(item, some))
+
+    def _line_of(self, item: Item, number: int, up: list[str]) -> deque[Task]:
+        standing, said = item.standings[number], item.rounds.get(number, {})
+        order = (standing.provider,) if is_pinned(standing, said, self._names) else self._names
+        step = next_step(said, order, up)
+        if isinstance(step, Ask):
+            return self._lines[step.provider]
+        return self._stranded if isinstance(step, Wait) else self.over
 
     def take(self) -> Iterator[tuple[Task, Pool]]:
         """What may begin now, one of each line in turn, for as long as the caller asks."""
@@ -119,10 +128,10 @@ class Lines:
             self._pauses.stop()
 
     def sort_again(self) -> None:
-        """Providers came or went: whoever waits may have to wait elsewhere."""
-        waiting = [*self._stranded]
-        self._stranded.clear()
-        for line in self._lines.values():
+        """Providers came or went: whoever waits may have to wait elsewhere, but for the one on trial."""
+        waiting: list[Task] = []
+        lines = [line for name, line in self._lines.items() if not self._pools[name].on_trial]
+        for line in (self._stranded, self.over, *lines):
             waiting.extend(line)
             line.clear()
         for task in waiting:
@@ -131,7 +140,7 @@ class Lines:
     def withdraw(self, item: Item) -> list[int]:
         """Take a mail out wherever it waits; the recipients that did."""
         numbers: list[int] = []
-        for line in (self._stranded, self._paused, self.aside, *self._lines.values()):
+        for line in (self._stranded, self._paused, self.over, self.aside, *self._lines.values()):
             tasks = [task for task in line if task.item is item]
             for task in tasks:
                 line.remove(task)
@@ -143,7 +152,7 @@ class Lines:
         for name, line in self._lines.items():
             if any(task.item is item and number in task.numbers for task in line):
                 return name
-        apart = (*self._stranded, *self._paused, *self.aside)
+        apart = (*self._stranded, *self._paused, *self.over, *self.aside)
         others = any(task.item is item and number in task.numbers for task in apart)
         return "" if others else None
 
@@ -151,46 +160,49 @@ class Lines:
         """Whether a recipient waits for a pause to end."""
         return any(task.item is item and number in task.numbers for task in self._paused)
 
-    def waiting(self) -> Iterator[Task]:
-        """All that wait in a line or are stranded."""
-        yield from self._stranded
-        for line in self._lines.values():
-            yield from line
-
     def try_again(self, name: str) -> None:
         """Have a mail that waits tried by a paused provider, if one is to be."""
-        tasks = {
-            task.item.envelope.key: task
-            for task in self.waiting()
-            if any(name not in task.item.rounds.get(number, {}) for number in task.numbers)
-        }
-        chosen = self._trials.choose(name, [task.item.envelope for task in tasks.values()])
+        found: dict[int, tuple[deque[Task], Task]] = {}
+        for line in (self._stranded, *self._lines.values()):
+            for task in line:
+                if self._unasked(task.item, task.numbers, name):
+                    found.setdefault(task.item.envelope.key, (line, task))
+        chosen = self._trials.choose(name, [task.item.envelope for _, task in found.values()])
         if chosen is None:
             return
-        task = tasks[chosen.key]
-        for line in (self._stranded, *self._lines.values()):
-            if task in line:
-                line.remove(task)
-        self._trials.begin(name, chosen)
-        parts: dict[str | None, list[int]] = {None: task.numbers}
-        self._put_on_trial(task.item, parts, name)
-        for line_name, numbers in parts.items():
-            (self._stranded if line_name is None else self._lines[line_name]).append(Task(task.item, numbers))
-
-    def _put_on_trial(self, item: Item, parts: dict[str | None, list[int]], paused: str) -> None:
-        """All that has not been asked there goes there, whatever line it was meant for."""
-        numbers = [
-            number
-            for numbers in parts.values()
-            for number in numbers
-            if paused not in item.rounds.get(number, {}) and not item.standings[number].pinned
-        ]
-        for name, others in list(parts.items()):
-            parts[name] = [number for number in others if number not in numbers]
-            if not parts[name]:
-                del parts[name]
+        line, task = found[chosen.key]
+        line.remove(task)
+        numbers = self._begin_trial(task.item, task.numbers, name)
         if numbers:
-            parts[paused] = numbers
+            line.appendleft(Task(task.item, numbers))
+
+    def end_trial(self, name: str) -> None:
+        """The provider is on trial: if its mail is gone (by command, or with a connection) another one may be tried."""
+        if not self._lines[name]:
+            self._pools[name].end_trial()
+
+    def _without_trial(self, item: Item, numbers: list[int]) -> list[int]:
+        """Those of a mail that has just come that go into no trial; of the others it begins."""
+        for name, pool in self._pools.items():
+            if pool.may_be_tried and self._unasked(item, numbers, name) and self._trials.suits(name, item.envelope):
+                return self._begin_trial(item, numbers, name)
+        return numbers
+
+    def _begin_trial(self, item: Item, numbers: list[int], name: str) -> list[int]:
+        """All that may be asked there goes there; the rest."""
+        chosen = self._unasked(item, numbers, name)
+        self._trials.begin(name, item.envelope)
+        self._lines[name].append(Task(item, chosen))
+        return [number for number in numbers if number not in chosen]
+
+    def _unasked(self, item: Item, numbers: list[int], name: str) -> list[int]:
+        """Those that this provider was not asked for in their round, and that are pinned to no other one."""
+        return [
+            number
+            for number in numbers
+            if name not in (said := item.rounds.get(number, {}))
+            and (item.standings[number].provider == name or not is_pinned(item.standings[number], said, self._names))
+        ]
 
     def _end_pauses(self) -> None:
         now = self._clock.seconds()

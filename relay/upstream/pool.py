@@ -101,7 +101,7 @@ class Pool:
         self._links: list[Link] = []
         self._opening: set[Deferred[Connection]] = set()
         self._waiting: deque[Job] = deque()
-        self._faulted: set[int] = set()
+        self._faulted: dict[int, None] = {}  # mails that met a fault here, the last one last
         self._under_way = 0  # transactions on all links
         self._depth = 1  # how many a connection there carries at once
         self._was_silent = False
@@ -134,9 +134,19 @@ class Pool:
             self._changed()
         return paused
 
+    @property
+    def on_trial(self) -> bool:
+        """Whether it is paused, and there is room for the one transaction that decides about that."""
+        return self.breaker.state == "paused" and self.breaker.allowance > 0
+
     def begin_trial(self) -> None:
         """There is room for one transaction, and what comes of it decides about the pause."""
         self.breaker.probe_due(self._clock.seconds())
+
+    def end_trial(self) -> None:
+        """The mail of the trial is gone; another one may be tried, once nothing is under way."""
+        if not (self.reserved or self._waiting or self._under_way):
+            self.breaker.answered(self._clock.seconds())
 
     @property
     def busy(self) -> int:
@@ -213,6 +223,8 @@ class Pool:
             self._act()
         if (silent := self._is_silent()) is not self._was_silent:
             self._was_silent = silent
+            if silent:
+                self._end_waiting(Retired(no_reply(f"{self.name} does not answer at present")))
             self._changed()
 
     def _is_silent(self) -> bool:
@@ -310,13 +322,14 @@ class Pool:
         """The outcomes; a second fault in a row with this mail, behind its MAIL, is the mail's own and defers it."""
         fault = next((outcome for outcome in result.outcomes if isinstance(outcome, ProviderFault)), None)
         if fault is None or not result.begun or fault.reply.code not in _MAYBE_THE_MAILS or self._stopping:
-            self._faulted.discard(job.mail)
+            self._faulted.pop(job.mail, None)
             return result.outcomes
         if job.mail not in self._faulted:
-            if len(self._faulted) < FAULTED:
-                self._faulted.add(job.mail)
+            if len(self._faulted) >= FAULTED:
+                del self._faulted[next(iter(self._faulted))]
+            self._faulted[job.mail] = None
             return result.outcomes
-        self._faulted.discard(job.mail)
+        del self._faulted[job.mail]
         return tuple([Postponed(o.reply) if isinstance(o, ProviderFault) else o for o in result.outcomes])
 
     def _judge(self, outcomes: tuple[Outcome, ...], connection: Connection) -> tuple[Outcome, ...]:
