@@ -1,19 +1,24 @@
 """MemorySpool: the spool's contract without a disk, for tests of what stands on it.
 
-Nothing is durable until `commit` is called, unless `at_once` is set. `refuse` makes the next writes fail with it.
+Nothing is durable until `commit` is called, unless `at_once` is set, and nothing read is told until `tell` is, unless
+`tells_at_once` is. `refuse` makes the next writes fail with it, `refuse_reads` what is read. `killed` is what a process
+that starts after a kill finds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 
 from relay.envelope import Ids
 from relay.spool.spool import (
+    LEFT_UNDER_WAY,
     QUARANTINE,
     UNCERTAIN,
+    UNDER_WAY,
     Body,
     Damaged,
     Health,
@@ -68,12 +73,64 @@ class MemorySpool:
         self.at_once = at_once
         self.quarantined: Callable[[Mail, State | None], None] = lambda mail, was: None
         self.refuse: SpoolError | None = None
+        self.refuse_reads: SpoolError | None = None
+        self.tells_at_once = True
         self.damaged: set[int] = set()
         self.mails: dict[int, Mail] = {}
         self.settled: list[Settlement] = []
         self.reads = 0
+        self._now = now
         self._ids = Ids(0, now, lambda bits: 7)
         self._waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
+        self._read: list[tuple[Any, Deferred[Any]]] = []
+
+    def killed(self, now: Callable[[], float], committed: int = 0) -> MemorySpool:
+        """The next life's. Of the writes that waited the first `committed` became durable, and nobody was told."""
+        for write, _ in self._waiting[:committed]:
+            write()
+        self._waiting.clear()
+        after = MemorySpool(now, self.at_once)
+        last, _ = self._ids.next()
+        after._ids = Ids(last, now, lambda bits: 7)
+        after.notes, after.known_origins, after.damaged = self.notes, self.known_origins, self.damaged
+        after.settled, after.mails = self.settled, self.mails
+        after.newest = max((mail.envelope.received_at for mail in self.mails.values()), default=0.0)
+        after._recover()
+        return after
+
+    def _recover(self) -> None:
+        for key, mail in self.mails.items():
+            if any(standing.reply == UNDER_WAY for standing in mail.standings):
+                left = [replace(s, reply=LEFT_UNDER_WAY) if s.reply == UNDER_WAY else s for s in mail.standings]
+                self.mails[key] = replace(mail, standings=tuple(left))
+                self.left_under_way = [*self.left_under_way, self.mails[key]]
+        self.tally = self.count()
+
+    def count(self) -> Tally:
+        """What stands in it now."""
+        states = [min(s.state for s in mail.standings if s.state.waiting) for mail in self.mails.values()]
+        return Tally(*[states.count(state) for state in (State.READY, State.DEFERRED, State.HELD)])
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody waits for it."""
+        return not (self._waiting or self._read)
+
+    def tell(self) -> None:
+        """What was read is told, as it was when it was asked for."""
+        read, self._read = self._read, []
+        for found, done in read:
+            if isinstance(found, SpoolError):
+                done.errback(found)
+            else:
+                done.callback(found)
+
+    def _look(self, found: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self._read.append((self.refuse_reads or found, done))
+        if self.tells_at_once:
+            self.tell()
+        return done
 
     def next_id(self) -> tuple[int, str]:
         """See Spool."""
@@ -112,26 +169,26 @@ class MemorySpool:
     def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
         """See Spool."""
         self.reads += 1
-        return succeed(self._some(lambda mail: mail.envelope.key > key, lambda s: s.state is State.READY)[:limit])
+        return self._look(self._some(lambda mail: mail.envelope.key > key, lambda s: s.state is State.READY)[:limit])
 
     def due(self, now: float, limit: int) -> Deferred[list[Mail]]:
         """See Spool."""
         self.reads += 1
-        return succeed(self._some(lambda mail: True, lambda s: s.state is State.DEFERRED and s.due <= now)[:limit])
+        return self._look(self._some(lambda mail: True, lambda s: s.state is State.DEFERRED and s.due <= now)[:limit])
 
     def next_due(self, after: float) -> Deferred[float | None]:
         """See Spool."""
         dues = [s.due for mail in self.mails.values() for s in mail.standings if s.state is State.DEFERRED]
-        return succeed(min((due for due in dues if due > after), default=None))
+        return self._look(min((due for due in dues if due > after), default=None))
 
     def body(self, mail: Mail) -> Deferred[Body]:
         """See Spool."""
         self.reads += 1
         if mail.envelope.key in self.damaged:
-            return fail(Damaged("its checksum is wrong"))
+            return self._look(Damaged("its checksum is wrong"))
         body = self.mails[mail.envelope.key].body
         assert body is not None
-        return succeed(body)
+        return self._look(body)
 
     def held(self) -> Deferred[Held]:
         """See Spool."""
@@ -177,10 +234,10 @@ class MemorySpool:
         self.notes = {**self.notes, **dict(settlement.notes)}
         for report in settlement.reports:
             self._insert(report)
-        if settlement.finished:
-            del self.mails[settlement.key]
-            return
         mail = self.mails[settlement.key]
         new = {standing.number: standing for standing in settlement.standings}
         standings = tuple(new.get(old.number, old) for old in mail.standings)
+        assert settlement.finished is not any(standing.state.waiting for standing in standings)
         self.mails[settlement.key] = replace(mail, standings=standings)
+        if settlement.finished:
+            del self.mails[settlement.key]

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from relay.envelope import Envelope, Recipient
 from relay.schedule import SWEEP, Item, Schedule
-from relay.spool.spool import Mail, SpoolFailing, Standing, State, Submission, Tally
+from relay.spool.spool import Mail, SpoolFailing, State, Submission, Tally
 from tests.memory_spool import MemorySpool
 
 
@@ -193,11 +193,23 @@ def test_a_spool_that_cannot_be_read() -> None:
 
 def test_what_left_while_it_was_read() -> None:
     """A mail that ended between the read and its answer is not taken up again."""
-    house = House()
-    item = Item(house.submission().envelope, b"", b"x", [Standing(0, Recipient("b@example.net"))])
-    house.schedule._take([item.mail()], State.READY, {item.envelope.key})
+    house = House(limit=2)
+    house.schedule.start()
+    for _ in range(3):
+        house.schedule.add(house.submission())
+    house.settle(house.tried[0][0], State.DEFERRED, due=10.0)
+    assert len(house.tried) == 3
 
-    assert not house.tried
+    house.spool.tells_at_once = False
+    house.settle(house.tried[1][0], State.DEFERRED, due=10.0)
+    house.clock.advance(10.0)
+    for item, _ in house.tried[:2]:
+        house.schedule.resume(house.schedule.check_out(house.spool.mails[item.envelope.key]), [0])
+        house.settle(item, State.DELIVERED)
+    house.spool.tells_at_once = True
+    house.spool.tell()
+
+    assert len(house.tried) == 5
 
 
 def test_what_flows_is_no_backlog() -> None:
