@@ -52,22 +52,31 @@ class Lines:
 
 
 class House:
-    """Two providers, a spool, a schedule and the delivery between them."""
+    """Two providers, a spool, a schedule and the delivery between them.
+
+    spool, providers  those of a life before, if there was one
+    limit             mails in memory
+    """
 
     def __init__(
         self,
         names: Sequence[str] = ("first", "second"),
         at_once: bool = True,
         flights: Flights | None = None,
+        *,
+        clock: Clock | None = None,
+        spool: MemorySpool | None = None,
+        providers: Mapping[str, ScriptedProvider] | None = None,
+        limit: int = 100,
         **settings: object,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.log = Lines()
         self.events = events = Events(self.log, self.clock.seconds)
         self.metrics = Metrics("0")
         self.account = Account(events, self.metrics, self.clock.seconds)
-        self.spool = MemorySpool(self.clock.seconds, at_once)
-        self.providers = {name: ScriptedProvider(name, self.clock) for name in names}
+        self.spool = spool or MemorySpool(self.clock.seconds, at_once)
+        self.providers = providers or {name: ScriptedProvider(name, self.clock) for name in names}
         pools: Mapping[str, Pool] = {
             name: Pool(
                 provider.config,
@@ -102,7 +111,7 @@ class House:
             events,
         )
         self.schedule = Schedule(
-            self.spool, self.clock, self.clock.seconds, 100, self.delivery.ready, lambda text: events.warning(text)
+            self.spool, self.clock, self.clock.seconds, limit, self.delivery.ready, lambda text: events.warning(text)
         )
         self.delivery.start(self.schedule)
         self.schedule.start()
