@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -24,7 +25,7 @@ ALL = Selection(everything=True)
 class Desk(House):
     """The same house, and an operator."""
 
-    def __init__(self, names: Sequence[str] = ("first", "second"), at_once: bool = True, **settings: object) -> None:
+    def __init__(self, names: Sequence[str] = ("first", "second"), at_once: bool = True, **settings: Any) -> None:
         super().__init__(names, at_once, None, **settings)
         self.operator = Operator(
             self.spool,
