@@ -8,7 +8,6 @@ Failure: what makes a start impossible is told in one line on file descriptor 2,
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import signal
@@ -17,10 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from twisted.application.service import IService, Service
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TookTooLong
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
@@ -37,7 +34,6 @@ from relay.alerts.ways import ways
 from relay.clock import SpoolClock
 from relay.config import Config, ConfigErrors
 from relay.config.check import CONTROL_SOCKET
-from relay.config.loopback import is_loopback
 from relay.config.reload import needs_restart, reloaded
 from relay.config.values import Listener, Provider
 from relay.control.channel import ControlFactory
@@ -55,18 +51,18 @@ from relay.drop.folder import Folder
 from relay.drop.pickup import Pickup
 from relay.events import Events, take_over, take_over_python
 from relay.http import figures
-from relay.http.history import Counted, History
+from relay.http.history import History
 from relay.http.site import make_site
-from relay.inherited import listen_inherited
 from relay.intake import Intake
 from relay.limits import Window
+from relay.listening import CannotStart, open_listener
 from relay.log import Log
 from relay.metrics import Metrics
 from relay.notify import Notifier
+from relay.observer import Observer
 from relay.schedule import Schedule
 from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.policy import Policy as ServerPolicy
-from relay.smtp.server.proxied import ProxiedFactory
 from relay.spool.background import Background
 from relay.spool.spool import LEFT_UNDER_WAY, Mail, Settlement, SpoolError, State
 from relay.spool.sqlite import open_spool
@@ -84,17 +80,11 @@ LAST = 1.0
 TICK = 0.5
 """Seconds between two looks at connections that idle and providers that are to be probed."""
 
-PROXIED = 200
-"""Connections that may be waiting for the header of a proxy, on each listener."""
-
 DRIFT = "drift"
 """The note in which it is kept how far the system's clock was set since the mail was taken."""
 
 LEAP = 5.0
 """Seconds by which a clock is set before that is worth a note."""
-
-STALE = 5.0
-"""Seconds after which a spool that has not said how it is counts as one that does not answer."""
 
 
 def make_service(config: Config, reactor: Any, read_again: Callable[[], Config] | None = None) -> IService:
@@ -114,12 +104,8 @@ class _Read(NamedTuple):
     outboxes: list[Outbox]
 
 
-class CannotStart(Exception):
-    """The text says what is in the way."""
-
-
 class Relay(Service):
-    """The daemon. It is the source of the figures that /health, the page and the metrics show."""
+    """The daemon."""
 
     name = "mailrelay"
 
@@ -139,7 +125,6 @@ class Relay(Service):
         if self._reactor.seconds is runtime.seconds:
             self._reactor.seconds = time.monotonic  # timers must not follow a clock that may be set
             self._reactor.installNameResolver(Resolver(self._reactor.callFromThread))
-        self._started_at = self._reactor.seconds()
         self._notifier.start()
         self._notifier.status("the spool is opened")
         try:
@@ -172,7 +157,7 @@ class Relay(Service):
             self._clock.resume(self._drift, self._spool.newest)
         self._wire()
         smtp = self._listen(config.smtp.listen, self._smtp)
-        http = self._listen(config.http.listen, make_site(self, self._metrics, clock=reactor, now=time.time))
+        http = self._listen(config.http.listen, make_site(self._observer, self._metrics, clock=reactor, now=time.time))
         self._log.start()
         take_over(globalLogPublisher, self._events)
         take_over_python(self._events)
@@ -210,9 +195,9 @@ class Relay(Service):
     def _wire(self) -> None:
         config, reactor, events = self._config, self._reactor, self._events
         self._metrics = Metrics(relay.__version__)
-        self._metrics.gauges = lambda: figures.gauges(self.health(), self._log.dropped)
-        self.history = History(self._clock(), time.time())
-        self._account = Account(events, self._metrics, time.time, self.history.took)
+        self._metrics.gauges = lambda: figures.gauges(self._observer.health(), self._log.dropped)
+        history = History(self._clock(), time.time())
+        self._account = Account(events, self._metrics, time.time, history.took)
         self._pools = {provider.name: self._pool(provider, trust(provider)) for provider in config.providers}
         self._reports = Reports(policies.reports(config), self._spool, self._clock, time.time)
         self._flying = self._flights()
@@ -251,8 +236,22 @@ class Relay(Service):
             self._unexpected,
         )
         self._alerts = self._watch()
+        self._observer = Observer(
+            config.instance,
+            self._spool,
+            self._schedule,
+            self._pools,
+            self._intake,
+            self._account,
+            self._alerts,
+            history,
+            lambda: self._open,
+            self._clock,
+            reactor.seconds,
+            time.time,
+        )
         self._ticks = LoopingCall(self._tick)
-        self._samples = LoopingCall(self._sample)
+        self._samples = LoopingCall(self._observer.sample)
         self._ticks.clock = self._samples.clock = reactor
 
     def _dial(self, provider: Provider, tls: Trust | None) -> Callable[[bool], Deferred[Connection]]:
@@ -305,7 +304,12 @@ class Relay(Service):
         )
         self._trial = Trial(config.alerts.mail_from, self._intake, self._spool, operator, reasons, events, reactor)
         commands = Commands(
-            self._spool, operator, reasons, self._trial, self.health, lambda at: time.time() + at - self._clock()
+            self._spool,
+            operator,
+            reasons,
+            self._trial,
+            self._observer.health,
+            lambda at: time.time() + at - self._clock(),
         )
         factory = ControlFactory(
             commands.table(), reactor, lambda failure: events.error("a command could not be answered", failure)
@@ -464,27 +468,16 @@ class Relay(Service):
         self._events.error("unexpected, the client was told to try again", failure)
 
     def _listen(self, listeners: Sequence[Listener], factory: ServerFactory) -> list[str]:
-        """Open each; where they really are. What is not loopback after all is closed, and nothing starts."""
+        """Open each; where they really are."""
         places: list[str] = []
         for listener in listeners:
-            where = listener.endpoint.removeprefix("haproxy:")
-            behind = factory if where == listener.endpoint else ProxiedFactory(factory, self._reactor, PROXIED)
-            try:
-                if where.startswith("systemd:"):
-                    port = listen_inherited(self._reactor, where, behind)
-                else:
-                    port = _now(serverFromString(self._reactor, where).listen(behind))
-            except (CannotListenError, OSError, ValueError) as error:
-                cause = getattr(error, "socketError", error)
-                if listener.optional and getattr(cause, "errno", None) in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    self._events.warning(f"{listener.endpoint} is left out: this host has no such address")
-                    continue
-                raise CannotStart(f"{listener.endpoint} cannot be opened: {cause}") from None
-            self._ports.append(port)
-            place = _place(port)
-            if place is None:
-                raise CannotStart(f"{listener.endpoint} is not loopback: {port.getHost()}; nothing was started")
-            places.append(place)
+            opened = open_listener(self._reactor, listener, factory)
+            if opened is None:
+                self._events.warning(f"{listener.endpoint} is left out: this host has no such address")
+            else:
+                port, place = opened
+                self._ports.append(port)
+                places.append(place)
         return places
 
     async def _stop(self) -> None:
@@ -531,88 +524,6 @@ class Relay(Service):
         self._smtp.abort()
         for pool in (*self._pools.values(), *self._left):
             pool.abort()
-
-    # The source of figures
-
-    def ready(self) -> bool:
-        """Whether mail would be taken now."""
-        return self._open and self._answers() and self._intake.taking
-
-    def failures(self) -> Sequence[figures.Failure]:
-        """The newest first."""
-        return [
-            figures.Failure(mishap.time, mishap.uuid, mishap.provider, mishap.outcome, mishap.reply)
-            for mishap in self._account.mishaps
-        ]
-
-    def _sample(self) -> None:
-        totals = self._account.totals
-        counted = Counted(self._intake.received, totals.delivered, totals.failed)
-        self.history.sample(self._clock(), time.time(), counted, self._queue())
-
-    def health(self) -> figures.Health:
-        """How it is now."""
-        totals, spool = self._account.totals, self._spool
-        return figures.Health(
-            version=relay.__version__,
-            instance=self._config.instance,
-            uptime_seconds=self._reactor.seconds() - self._started_at,
-            taking=self.ready(),
-            totals=figures.Totals(totals.delivered, totals.failed, totals.recipients, totals.seconds),
-            queue=self._queue(),
-            providers=[self._provider(pool) for pool in self._pools.values()],
-            spool=figures.Spool(spool.backend, spool.health.writable and self._answers(), spool.health.free_bytes),
-            alerts=[figures.Alert(alert.name, alert.since, alert.message) for alert in self._alerts.active],
-        )
-
-    def _queue(self) -> figures.Queue:
-        counts, oldest = self._schedule.counts, self._spool.oldest
-        return figures.Queue(
-            counts["ready"],
-            counts["active"],
-            counts["deferred"],
-            counts["held"],
-            0.0 if oldest is None else max(self._clock() - oldest, 0.0),
-        )
-
-    def _answers(self) -> bool:
-        return self._clock() - self._spool.health.checked_at < STALE
-
-    def _provider(self, pool: Pool) -> figures.Provider:
-        ahead = time.time() - self._reactor.seconds()
-
-        def moment(at: float | None) -> float | None:
-            return None if at is None else at + ahead
-
-        return figures.Provider(
-            pool.name,
-            figures.ProviderState(pool.breaker.state),
-            figures.Connections(pool.busy, pool.idle, pool.limit),
-            pool.breaker.last_error or None,
-            moment(pool.last_success_at),
-            moment(pool.breaker.since),
-            moment(pool.breaker.error_at),
-        )
-
-
-def _now(listening: Deferred[IListeningPort]) -> IListeningPort:
-    """The port of an endpoint that opens at once, as all of ours do; raises what went wrong."""
-    results: list[IListeningPort] = []
-    failures: list[Any] = []
-    listening.addCallbacks(results.append, failures.append)
-    for failure in failures:
-        failure.raiseException()
-    return results[0]
-
-
-def _place(port: IListeningPort) -> str | None:
-    """Where a port really is, as people write it; None if that is not this machine alone."""
-    host: Any = port.getHost()
-    if isinstance(host, UNIXAddress):
-        return os.fsdecode(host.name or b"")
-    if not is_loopback(host.host):
-        return None
-    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
 
 
 async def _maybe(result: Any) -> None:

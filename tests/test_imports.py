@@ -25,6 +25,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ("upstream",),
     ("intake", "schedule", "delivery", "drop"),
     ("alerts", "http", "control"),
+    ("listening", "observer"),
     ("service", "policies"),
     ("sandbox",),
     ("tap", "cli", "sendmail"),
