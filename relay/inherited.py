@@ -50,7 +50,8 @@ def _check(fileno: int, family: int) -> None:
 
 def _unix_port(reactor: Any, fileno: int, factory: IProtocolFactory) -> IListeningPort:
     """A port that leaves the socket's file alone: its mode is SocketMode=, and it is there when we are gone."""
-    port = unix.Port._fromListeningDescriptor(reactor, fileno, factory)
+    port: Any = unix.Port._fromListeningDescriptor(reactor, fileno, factory)
     port._bindPath = b"\0" + os.fsencode(port._bindPath)  # what looks abstract Twisted neither changes nor removes
     port.startListening()
-    return port
+    listening: IListeningPort = port
+    return listening
