@@ -9,6 +9,7 @@ import click
 import relay
 from relay.cli.check import check
 from relay.cli.demo import demo
+from relay.cli.print_unit import print_unit
 from relay.cli.queue import queue
 from relay.cli.send_test import send_test
 from relay.cli.status import status
@@ -22,5 +23,5 @@ def main() -> None:
     prepare(os.environ)
 
 
-for command in (check, demo, queue, send_test, status):
+for command in (check, demo, print_unit, queue, send_test, status):
     main.add_command(command)
