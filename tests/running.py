@@ -103,6 +103,7 @@ class Running(Daemon, Reachable):
 
     def __init__(self, folder: Path, *, under: Sequence[str | Path] = ()) -> None:
         super().__init__([*under, *COMMAND], folder, os.environ)
+        self.folder = folder
         try:
             self.started = self.event("started")
         except BaseException:

@@ -60,9 +60,14 @@ class Mail:
     @property
     def below_trace(self) -> bytes:
         """The content without the one field that mailrelay puts on top."""
-        head = re.match(rb"Received: .*\r\n(?:[ \t].*\r\n)*", self.content)
-        assert head is not None, self.content[:1000]
-        return self.content[head.end() :]
+        return below_trace(self.content)
+
+
+def below_trace(content: bytes) -> bytes:
+    """`content` without the one field that mailrelay puts on top."""
+    head = re.match(rb"Received: .*\r\n(?:[ \t].*\r\n)*", content)
+    assert head is not None, content[:1000]
+    return content[head.end() :]
 
 
 @dataclass(frozen=True)
