@@ -115,7 +115,7 @@ def test_the_example(tmp_path: Path) -> None:
 def test_the_example_with_all_of_it(tmp_path: Path) -> None:
     """What is a comment may be taken in as it stands."""
     text = re.sub(r"^# (?=[a-z_]+ = |\[)", "", printed("--example"), flags=re.MULTILINE)
-    for name in ("backup", "webhook"):
+    for name in ("backup.secret", "webhook.secret"):
         (tmp_path / name).write_text("https://alerts.example/\n")
 
     config = example(tmp_path, text)
