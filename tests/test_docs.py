@@ -9,8 +9,9 @@ import pytest
 
 from relay.config import load
 from tests.daemon import CHECKOUT
+from tests.papers import PAGES, blocks, named, taken
 
-PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
+CONFIGURATIONS = [(page, number) for page in PAGES for number in range(len(blocks(page, "toml")))]
 
 
 def targets(page: Path) -> set[Path]:
@@ -19,7 +20,7 @@ def targets(page: Path) -> set[Path]:
     return {(page.parent / link).resolve() for link in links}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     """Each file that a page links to is there."""
     assert {target for target in targets(page) if not target.exists()} == set()
@@ -46,3 +47,17 @@ def test_the_configuration_in_the_readme(tmp_path: Path) -> None:
         ("smtp.provider.example", 587, "starttls"),
         ("smtp.other.example", 465, "implicit"),
     ]
+
+
+@pytest.mark.parametrize(("page", "number"), CONFIGURATIONS, ids=lambda it: named(it) if isinstance(it, Path) else None)
+def test_a_configuration(page: Path, number: int, tmp_path: Path) -> None:
+    """Each block of TOML is taken, once its secrets are there; a part of a configuration with a provider beside it."""
+    taken(blocks(page, "toml")[number], tmp_path)
+
+
+def test_every_how_to_has_something_to_run() -> None:
+    """No page is words alone, and no block has a language that no test knows."""
+    for page in (CHECKOUT / "docs" / "how-to").glob("*.md"):
+        languages = re.findall("^```([a-z]+)$", page.read_text("utf-8"), re.MULTILINE)
+        assert languages, named(page)
+        assert set(languages) <= {"toml", "sh", "ini", "python", "dockerfile", "yaml"}, named(page)
