@@ -7,11 +7,12 @@ PYTHON := python3 python3.14 python3.13 python3.12 python3.11 python
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS :=
+SECONDS := 300
 # Folders are among them: theirs is the time at which a module went away.
 SOURCES := setup.cfg pyproject.toml README.md LICENSE \
-    $(shell find relay twisted \( -name __pycache__ -o -name dropin.cache \) -prune -o -print)
+    $(shell find relay twisted docs/man \( -name __pycache__ -o -name dropin.cache \) -prune -o -print)
 
-.PHONY: run test check lint bench clean
+.PHONY: run test check lint bench fuzz clean
 
 run: $(VENV)/installed
 	$(BIN)/mailrelay demo
@@ -28,6 +29,11 @@ lint: $(VENV)/installed-to-test
 
 bench: $(VENV)/installed-to-test
 	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/installed-to-test
+	$(BIN)/pip install --quiet '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(SECONDS)
+	MAILRELAY_SESSIONS=5000 $(BIN)/pytest tests/unit/test_server_session.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

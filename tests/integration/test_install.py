@@ -18,7 +18,7 @@ from aiosmtpd.handlers import Message as KeepsMessages
 
 from tests.daemon import CHECKOUT, Daemon, free_port
 
-SOURCES = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE", "relay", "twisted")
+SOURCES = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE", "relay", "twisted", "docs/man")
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +83,15 @@ def test_twistd_knows_the_plugin(bin_folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_files_that_are_no_python(bin_folder: Path) -> None:
-    """The page's parts and the spool's schema are installed too."""
+    """The page's parts, the spool's schema, what systemd is given and the man pages are installed too."""
     [package] = bin_folder.parent.glob("lib/python3*/site-packages/relay")
     ours = Path(CHECKOUT / "relay")
     wanted = {path.relative_to(ours) for suffix in ("sql", "html", "css", "js") for path in ours.rglob(f"*.{suffix}")}
+    wanted |= {path.relative_to(ours) for path in (ours / "system").iterdir()}
+    pages = {path.name for path in (CHECKOUT / "docs" / "man").iterdir()}
 
     assert wanted
+    assert {path.name for path in (bin_folder.parent / "share" / "man" / "man1").glob("mail*.1")} >= pages
     assert {path for path in wanted if not (package / path).is_file()} == set()
 
 
