@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 
+from relay.cli.main import main
 from relay.config import load
 from tests.daemon import CHECKOUT
 from tests.papers import PAGES, blocks, named, taken
@@ -61,3 +65,25 @@ def test_every_how_to_has_something_to_run() -> None:
         languages = re.findall("^```([a-z]+)$", page.read_text("utf-8"), re.MULTILINE)
         assert languages, named(page)
         assert set(languages) <= {"toml", "sh", "ini", "python", "dockerfile", "yaml"}, named(page)
+
+
+def commands(page: Path) -> set[str]:
+    """What stands behind `mailrelay` in code; patterns of commands are left out."""
+    text = page.read_text("utf-8")
+    spans = re.findall(r"`([^`\n]+)`", text) + re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)
+    spans += [line for script in blocks(page, "sh") for line in script.splitlines()]
+    found = [re.match(r"(?:[A-Z_]+=\S+ )?(?:/\S+/)?mailrelay ([^#>|]+)", span) for span in spans]
+    return {match[1].strip() for match in found if match and not re.search("[…|[]", match[0])}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=named)
+def test_commands_exist(page: Path) -> None:
+    """Each `mailrelay` command that a page names is one, with options that it has."""
+    for text in commands(page):
+        command: click.Command = main
+        words = shlex.split(text)
+        while isinstance(command, click.Group) and words:
+            assert words[0] in command.commands, text
+            command = command.commands[words.pop(0)]
+        with suppress(click.MissingParameter):
+            command.make_context(text, words)

@@ -24,6 +24,7 @@ from tests.running import TWISTD, Running, configure
 from tests.sink import Sink
 
 HOW_TOS = sorted((CHECKOUT / "docs" / "how-to").glob("*.md"))
+README = (CHECKOUT / "README.md").read_text("utf-8")
 SCRIPTS = [page for page in HOW_TOS if blocks(page, "sh")]
 
 UUID = "019b7c2e-6b0e-7000-8000-000000000001"
@@ -166,3 +167,24 @@ def test_the_image() -> None:
     assert set(arguments[: arguments.index("mailrelay")]) == {"--nodaemon", "--pidfile="}
     assert options.flags.config == Path("/etc/mailrelay/relay.toml")
     assert TWISTD.with_name(check).exists()
+
+
+def test_the_mail_of_the_readme(machine: Machine) -> None:
+    """The line of Python hands in a mail."""
+    [line] = re.findall("^    (python3 -c .*)$", README, re.MULTILINE)
+    before = len(machine.sink.mails)
+
+    machine.run(line)
+
+    assert b"It works." in machine.sink.wait_for(before + 1)[-1].content
+
+
+@pytest.mark.needs("swaks")
+def test_the_other_mail_of_the_readme(machine: Machine) -> None:
+    """So does swaks."""
+    [line] = re.findall("^    (swaks .*)$", README, re.MULTILINE)
+    before = len(machine.sink.mails)
+
+    machine.run(line)
+
+    machine.sink.wait_for(before + 1)
