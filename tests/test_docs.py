@@ -85,5 +85,7 @@ def test_commands_exist(page: Path) -> None:
         while isinstance(command, click.Group) and words:
             assert words[0] in command.commands, text
             command = command.commands[words.pop(0)]
+        if isinstance(command, click.Group):
+            continue
         with suppress(click.MissingParameter):
             command.make_context(text, words)
