@@ -65,6 +65,7 @@ class ScriptedProvider:
     """A provider: `up` says whether it lets anybody in, `says` what it answers, `prompt` whether at once.
 
     certificate_ends  what its connections say of its certificate
+    pipelining   whether each of its connections might use it
     batches      every transaction that was begun there
     connections  every connection that was let in
     """
@@ -77,6 +78,7 @@ class ScriptedProvider:
         self.prompt = True
         self.certificate_ends: float | None = None
         self.dialled = 0
+        self.pipelining: list[bool] = []
         self.depth = 1
         self.begun = False
         self.config = Provider(host=name, name=name, port=25, tls="none", connections=connections, **more)  # type: ignore[arg-type]
@@ -87,6 +89,7 @@ class ScriptedProvider:
     def dial(self, pipelining: bool) -> Deferred[ScriptedConnection]:
         """See connect."""
         self.dialled += 1
+        self.pipelining.append(pipelining)
         done: Deferred[ScriptedConnection] = Deferred()
         if self.up is not None:
             done.errback(Fault(self.up, Stage.CONNECT, 0.0))

@@ -31,7 +31,8 @@ def check(octets: bytes) -> None:
 
     whole = _by_data([stream], Content(rules, rewrite))
     assert _by_data(pieces, Content(rules, rewrite)) == whole
-    assert _by_data([stream[at : at + 1] for at in range(len(stream))], Content(rules, rewrite)) == whole
+    if len(stream) < 150:  # it is slow, and long ones show no more
+        assert _by_data([stream[at : at + 1] for at in range(len(stream))], Content(rules, rewrite)) == whole
     _is_sound(whole[0])
 
     by_chunks = _by_chunks([body], Content(rules, rewrite))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,38 @@ def test_a_provider_that_is_not_as_configured(
     assert LOGIN[1] not in down["error"]
     assert health["totals"]["successfulEmails"] == 2
     assert health["totals"]["failedEmails"] == 0
+
+
+def test_hosts_that_are_no_providers(tmp_path: Path) -> None:
+    """Who is not there, says nothing, or does not want us, is down; the mail is with the next one in time."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # more than the kernel keeps for a backlog of none
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        silent, busy, closed, good = sinks = [
+            stack.enter_context(Sink(name)) for name in ("silent", "busy", "closed", "good")
+        ]
+        stack.enter_context(silent.gate("greeting"))
+        busy.always("greeting", "421 4.3.2 Not now", closes=True)
+        closed.always("greeting", "554 5.7.1 Go away", closes=True)
+        others = [
+            {"name": "full", "host": "127.0.0.1", "port": full.getsockname()[1], "tls": "none"},
+            {"name": "nowhere", "host": "no-such-host.invalid", "port": 25, "tls": "none"},
+        ]
+        tables = [*others, *[sink.table() for sink in sinks]]
+        configure(tmp_path, [table | {"timeout": "1s"} for table in tables], PROBE)
+        with Running(tmp_path) as relay:
+            relay.submit(letter("one"))
+            [mail] = good.wait_for(1, within=10)
+            down = {line["provider"]: line["error"] for line in [relay.event("provider_down") for _ in range(5)]}
+            relay.event("finished")
+
+    assert mail.below_trace == letter("one")
+    assert set(down) == {"full", "nowhere", "silent", "busy", "closed"}
+    assert "waited 1 s in vain" in down["full"]
+    assert "no-such-host.invalid" in down["nowhere"]
+    assert "waited 1 s in vain" in down["silent"]
+    assert "421 4.3.2 Not now" in down["busy"]
+    assert "554 5.7.1 Go away" in down["closed"]

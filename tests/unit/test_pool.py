@@ -12,7 +12,7 @@ from relay.envelope import Recipient
 from relay.outcome import Deferred, Outcome, ProviderFault, Retired, Uncertain
 from relay.reply import Reply, no_reply
 from relay.upstream.breaker import Breaker, Probes
-from relay.upstream.pool import LIMIT_GROWS, Pool
+from relay.upstream.pool import LIMIT_GROWS, OUT_OF_STEP, Pool
 from relay.upstream.sender import Batch, Result
 from tests.providers import REFUSED, TAKEN, ScriptedProvider, always, takes
 
@@ -176,6 +176,23 @@ def test_a_fault_in_a_transaction() -> None:
 
     assert house.pool.breaker.state == "down"
     assert house.provider.open == 0
+
+
+def test_a_provider_that_got_out_of_step() -> None:
+    """For a day its connections do not use PIPELINING."""
+    house = House()
+    house.provider.prompt = False
+    house.provider.says = always(TAKEN, usable=False)
+    house.send()
+    house.provider.connections[0].out_of_step = True
+    house.provider.answer()
+
+    for seconds in (0.0, OUT_OF_STEP - 1, 1.0):
+        house.clock.advance(seconds)
+        house.send()
+        house.provider.answer()
+
+    assert house.provider.pipelining == [True, False, False, True]
 
 
 def test_three_connections_and_no_more() -> None:
