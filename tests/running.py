@@ -43,7 +43,13 @@ def toml(settings: Settings, providers: Sequence[Mapping[str, object]]) -> str:
 
 
 def _line(key: str, value: object) -> str:
-    return f"{key} = {json.dumps(value)}"  # JSON's strings, numbers and lists are TOML's, too
+    return f"{key} = {_value(value)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{json.dumps(key)} = {_value(each)}' for key, each in value.items())} }}"
+    return json.dumps(value)  # JSON's strings, numbers and lists are TOML's, too
 
 
 def configure(folder: Path, providers: Sequence[Mapping[str, object]], settings: Settings | None = None) -> Path:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -43,14 +43,14 @@ def folder(tmp_path: Path, sink: Sink) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def settings(folder: Path, sink: Sink, **smtp: object) -> Path:
+def settings(folder: Path, sink: Sink, addresses: Mapping[str, object] | None = None, **smtp: object) -> Path:
     """A configuration with a unix socket for everybody."""
     return configure(
         folder,
         [sink.table()],
         {
             "smtp": {"listen": ["tcp:0:interface=127.0.0.1", "unix:smtp.sock:mode=666"], **smtp},
-            "addresses": {"domain": "example.com"},
+            "addresses": addresses or {"domain": "example.com"},
             "delivery": {"batch_delay": 0},
         },
     )
@@ -77,6 +77,30 @@ def test_as_cron_calls_it(folder: Path, sink: Sink) -> None:
     assert taken.recipients == (b"root@example.com",)
     assert taken.sender.endswith(b"@example.com")
     assert "From: root@example.com (Cron Daemon)" in header(taken)
+
+
+def test_cron_by_the_rules(folder: Path, sink: Sink) -> None:
+    """From root's address to that of a person, with one in From: that providers take; by the drop folder likewise."""
+    addresses = {
+        "domain": "example.com",
+        "aliases": {"root": ["ops@example.net"]},
+        "senders": {"root@example.com": "noreply@example.com"},
+    }
+    settings(folder, sink, addresses=addresses)
+    mail = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@app1> true\nX-Cron-Env: <SHELL=/bin/sh>\n\nout\n"
+    arguments = ["-i", "-FCronDaemon", "-B8BITMIME", "-oem", "-froot", "root"]
+    with Running(folder) as daemon:
+        assert sendmail(folder, arguments, mail).returncode == 0
+        sink.wait_for(1)
+        daemon.stop()
+    assert sendmail(folder, arguments, mail).returncode == 0
+    with Running(folder):
+        mails = sink.wait_for(2)
+
+    for taken in mails:
+        assert (taken.sender, taken.recipients) == (b"noreply@example.com", (b"ops@example.net",))
+        assert "\r\nFrom: noreply@example.com (Cron Daemon)\r\nX-Original-From: root" in f"\r\n{header(taken)}"
+        assert header(taken).count("From: ") == 2
 
 
 def test_what_it_adds(folder: Path, sink: Sink) -> None:

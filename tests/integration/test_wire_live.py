@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
-from tests.running import Running, configure, given, letter
+from tests.running import Running, configure, given, letter, soon
 from tests.sink import Mail, Sink
 from tests.speaking import ENVELOPE, HELLO, Dialogue
 
@@ -162,6 +164,27 @@ def test_an_odd_mail_in_chunks(relay: Running, sink: Sink) -> None:
 
     [mail] = queued(sink, 1)
     assert mail.below_trace == ODD
+
+
+def test_one_recipient_by_many_names(relay: Running, sink: Sink) -> None:
+    """All are answered 250; the provider is told of it once."""
+    with relay.client() as client:
+        assert (
+            client.sendmail("a@example.com", ["b@example.net", "b@example.net", "B@EXAMPLE.net"], letter("one")) == {}
+        )
+
+    [mail] = queued(sink, 1)
+    assert mail.recipients == (b"b@example.net",)
+    soon(lambda: relay.health()["queue"]["total"] == 0, "everything is settled")
+
+
+def test_the_addresses_of_this_host(relay: Running) -> None:
+    """Nobody listens there: another machine finds a closed port."""
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.family == socket.AF_INET and not each.address.startswith("127."):
+                with socket.socket() as client:
+                    assert client.connect_ex((each.address, relay.smtp)) == errno.ECONNREFUSED
 
 
 def test_three_hundred_mails_on_one_connection(relay: Running, sink: Sink) -> None:
