@@ -159,6 +159,8 @@ class Schedule:
             self.due_at(submission.due)
             return
         self.counts["ready"] += 1
+        if envelope.key in self.items:
+            return  # a read that was under way has found it before we were told
         if self._behind or len(self.items) >= self._limit or not self._running:
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)

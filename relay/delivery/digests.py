@@ -68,9 +68,7 @@ class Digests:
         try:
             accounts = [account for item in items if (account := await self._account(item)) is not None]
             if accounts:
-                report = self._reports.digest(to, accounts)
-                await self._end(items[0], report)
-                self._schedule.add(report)
+                await self._end(items[0], self._reports.digest(to, accounts))
             for item in items[1 if accounts else 0 :]:
                 await self._end(item)
         except SpoolError as error:
@@ -88,6 +86,8 @@ class Digests:
         standing = Standing(0, old.recipient, State.DELIVERED, reply="in a digest")
         envelope = item.envelope
         await self._spool.settle(Settlement(envelope.key, envelope.uuid, (standing,), reports, finished=True))
+        for report in reports:
+            self._schedule.add(report)
         item.standings[0] = standing
         item.queued.clear()
         self._ended(item)

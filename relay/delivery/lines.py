@@ -74,6 +74,7 @@ class Lines:
         self.aside: list[Task] = []
         self._stranded: deque[Task] = deque()
         self._paused: list[Task] = []
+        self._stopped = False
         self._pauses = LoopingCall(self._end_pauses)
         self._pauses.clock = clock
 
@@ -111,7 +112,7 @@ class Lines:
     def pause(self, task: Task) -> None:
         """Put it into a line once its time has come."""
         self._paused.append(task)
-        if not self._pauses.running:
+        if not (self._pauses.running or self._stopped):
             self._pauses.start(GRAIN, now=False)
 
     def follow(self) -> None:
@@ -124,6 +125,7 @@ class Lines:
 
     def stop(self) -> None:
         """No more pauses end."""
+        self._stopped = True
         if self._pauses.running:
             self._pauses.stop()
 
@@ -208,9 +210,9 @@ class Lines:
         now = self._clock.seconds()
         over = [task for task in self._paused if task.not_before <= now]
         self._paused = [task for task in self._paused if task.not_before > now]
-        if not self._paused:
-            self._pauses.stop()
         for task in over:
             self.put(task)
         if over:
-            self._moved()
+            self._moved()  # which may bring new pauses
+        if not self._paused and self._pauses.running:
+            self._pauses.stop()
