@@ -89,10 +89,13 @@ HEAD = b"Date: Thu, 01 Jan 2026 10:00:00 +0000\r\nMessage-ID: <odd@app.example>\
         pytest.param(b"\r" * (MIB // 2) + b"x\r\n", "250 2.0.0", b"\r\n" * (MIB // 2) + b"x\r\n", id="lone CRs"),
         pytest.param(b"\n" * (MIB // 2) + b"x\r\n", "250 2.0.0", b"\r\n" * (MIB // 2) + b"x\r\n", id="lone LFs"),
         pytest.param(
-            b"x\n.\n\r.\r" * 99_999 + b"\r\n", "250 2.0.0", b"x\r\n.\r\n\r\n.\r\n" * 99_999 + b"\r\n", id="both, and dots"
+            b"x\n.\n\r.\r" * 99_999 + b"\r\n",
+            "250 2.0.0",
+            b"x\r\n.\r\n\r\n.\r\n" * 99_999 + b"\r\n",
+            id="both, and dots",
         ),
     ],
-)  # fmt: skip
+)
 def test_odd_content(relay: Running, sink: Sink, sent: bytes, says: str, delivered: bytes | None) -> None:
     """One reply, at the true end, on a connection that goes on; and hardly any memory, whatever comes of it."""
     sink.mails.clear()
