@@ -84,6 +84,7 @@ DATA = [
     (b"x.\r\n.\r\n", b"x.\r\n"),
     (b"x\r\n\r\n\r\n.\r\n", b"x\r\n\r\n\r\n"),
     (b"x\n.\n.\r\ny\r\n.\r\n", b"x\r\n.\r\n.\r\ny\r\n"),
+    (b"x\n..y\n\r\n.\r\n", b"x\r\n..y\r\n\r\n"),
     (b"x\r.\r\r\n.\r\n", b"x\r\n.\r\n\r\n"),
     (b"x\r\n.\ny\r\n.\r\n", b"x\r\n\r\ny\r\n"),
     (b"x\r\n.\ry\r\n.\r\n", b"x\r\n\r\ny\r\n"),
