@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class House:
 
     spool, providers  those of a life before, if there was one
     limit             mails in memory
+    now               the spool's clock
     """
 
     def __init__(
@@ -68,14 +69,16 @@ class House:
         spool: MemorySpool | None = None,
         providers: Mapping[str, ScriptedProvider] | None = None,
         limit: int = 100,
+        now: Callable[[], float] | None = None,
         **settings: object,
     ) -> None:
         self.clock = clock or Clock()
+        self.now = now or self.clock.seconds
         self.log = Lines()
         self.events = events = Events(self.log, self.clock.seconds)
         self.metrics = Metrics("0")
         self.account = Account(events, self.metrics, self.clock.seconds)
-        self.spool = spool or MemorySpool(self.clock.seconds, at_once)
+        self.spool = spool or MemorySpool(self.now, at_once)
         self.providers = providers or {name: ScriptedProvider(name, self.clock) for name in names}
         pools: Mapping[str, Pool] = {
             name: Pool(
@@ -102,16 +105,16 @@ class House:
             self.spool,
             pools,
             self.clock,
-            self.clock.seconds,
+            self.now,
             lambda low, high: low,
-            Reports(terms, self.spool, self.clock.seconds, self.clock.seconds),
-            Brakes(pools, self.spool.notes, self.clock.seconds, events),
+            Reports(terms, self.spool, self.now, self.clock.seconds),
+            Brakes(pools, self.spool.notes, self.now, events),
             flights,
             self.account,
             events,
         )
         self.schedule = Schedule(
-            self.spool, self.clock, self.clock.seconds, limit, self.delivery.ready, lambda text: events.warning(text)
+            self.spool, self.clock, self.now, limit, self.delivery.ready, lambda text: events.warning(text)
         )
         self.delivery.start(self.schedule)
         self.schedule.start()
@@ -120,17 +123,17 @@ class House:
         """A new mail, durable and handed out."""
         key, uuid = self.spool.next_id()
         recipients = tuple(Recipient(address) for address in to or ("b@example.net",))
-        envelope = Envelope(key, uuid, sender, recipients, self.clock.seconds(), 14)
+        envelope = Envelope(key, uuid, sender, recipients, self.now(), 14)
         submission = Submission(envelope, b"Subject: t\r\n\r\n", b"x\r\n")
         self.spool.submit(submission)
         self.spool.commit()
         self.schedule.add(submission)
         return envelope
 
-    def tick(self, seconds: float) -> None:
+    def tick(self, seconds: float, step: float = 0.1) -> None:
         """Time passes, with what a daemon does by the clock."""
-        for _ in range(int(seconds * 10)):
-            self.clock.advance(0.1)
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
             for pool in self.pools.values():
                 pool.tidy()
             self.delivery.tick()
