@@ -499,9 +499,9 @@ class Delivery:
                 flights.forget(item.envelope.key)
             if self.lines.aside:
                 self._try_suspect(flights)
+        self._schedule.show(item)
         if self._quiet and not item.active:
             self._is_quiet(item.envelope.key)
-        self._schedule.show(item)
         self._tell_if_drained()
         self.pump()
 
