@@ -285,6 +285,7 @@ class _Dialogue:
         self._known = sink.login is None
         self._sender = b""
         self._recipients: list[bytes] = []
+        self._begun = False
         self._chunks = b""
 
     def hold(self) -> None:
@@ -382,10 +383,13 @@ class _Dialogue:
         if step == "DATA" and not self._recipients:
             self._say(Says("554 5.5.1 No valid recipients"))
             return
+        if step == "RCPT" and not self._begun:
+            self._say(Says("503 5.5.1 MAIL first"))
+            return
         good = self._step(step, argument)[:1] in ("2", "3")
-        if step == "MAIL" and good:
+        if step == "MAIL":
             found = _SENDER.fullmatch(argument)
-            self._sender, self._recipients = found[1] if found else argument, []
+            self._sender, self._recipients, self._begun = found[1] if found else argument, [], good
         elif step == "RCPT" and good:
             found = _RECIPIENT.fullmatch(argument)
             self._recipients.append(found[1] if found else argument)
