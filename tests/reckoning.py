@@ -15,6 +15,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,22 +84,25 @@ class Handed:
             self.changed.notify_all()
 
     def apply(self, relay: Running, name: str, seed: float, most: int = 1_000_000) -> None:
-        """One application, until it has handed in as much as it wants, or is refused, or the daemon is gone."""
+        """One application, until it has tried to hand in as many mails as it wants, or the daemon is gone."""
         choose = random.Random(seed)
         try:
             with relay.client() as client:
                 for number in range(most):
                     octets = LARGE if choose.random() < 0.1 else choose.randrange(8192)
                     fates = choose.choices(_FATES, k=choose.randrange(1, 6))
-                    self.hand_in(client, f"{name}-{number}", fates, octets)
+                    with suppress(smtplib.SMTPResponseException):  # refused
+                        self.hand_in(client, f"{name}-{number}", fates, octets)
         except (OSError, smtplib.SMTPException):
             return
 
-    def applying(self, relay: Running, name: str, choose: random.Random, clients: int = 4) -> list[threading.Thread]:
+    def applying(
+        self, relay: Running, name: str, choose: random.Random, *, most: int = 1_000_000
+    ) -> list[threading.Thread]:
         """Several of them, which have begun."""
         threads = [
-            threading.Thread(target=self.apply, args=(relay, f"{name}-{client}", choose.random()))
-            for client in range(clients)
+            threading.Thread(target=self.apply, args=(relay, f"{name}-{client}", choose.random(), most))
+            for client in range(4)
         ]
         for each in threads:
             each.start()

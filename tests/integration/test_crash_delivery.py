@@ -16,7 +16,7 @@ import pytest
 from tests.reckoning import Handed, Moody, Reckoning, held, is_settled
 from tests.running import Running, configure, soon
 
-ROUNDS = int(os.environ.get("MAILRELAY_CRASH_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("MAILRELAY_CRASH_ROUNDS", "2"))
 SEED = int(os.environ.get("MAILRELAY_CRASH_SEED") or random.SystemRandom().getrandbits(32))
 WORKERS = 10
 MOOD = 0.03

@@ -30,7 +30,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from relay.delivery.flights import Flights
-from relay.delivery.operator import Operator, Order
+from relay.delivery.operator import AT_ONCE, Operator, Order
 from relay.delivery.selection import Selection
 from relay.envelope import Envelope, Recipient
 from relay.outcome import (
@@ -50,6 +50,7 @@ from relay.retry import Retry
 from relay.spool.spool import SpoolFailing, SpoolFull, Submission
 from relay.upstream.sender import Batch, Fault, Result
 from tests.ledger import Ledger, named
+from tests.memory_spool import MemorySpool
 from tests.providers import TAKEN, ScriptedConnection, ScriptedProvider
 from tests.unit.test_delivery import House
 
@@ -277,14 +278,14 @@ class Machine(RuleBasedStateMachine):
         self.actors = {name: Actor(name, clock, self.ledger, connections) for name in self.names}
         self.live(clock)
 
-    def live(self, clock: Clock, before: House | None = None, committed: int = 0) -> None:
-        """A life begins, after the one `before`."""
+    def live(self, clock: Clock, spool: MemorySpool | None = None) -> None:
+        """A life begins, with what one before has left, if there was one."""
         flights = Flights(Path(self.folder.name) / "flights", clock.seconds) if self.folder is not None else None
         self.house = House(
             self.names,
             flights=flights,
             clock=clock,
-            spool=before.spool.killed(clock.seconds, committed) if before is not None else None,
+            spool=spool,
             providers=self.actors,
             limit=self.limit,
             **self.settings,  # type: ignore[arg-type]
@@ -413,12 +414,10 @@ class Machine(RuleBasedStateMachine):
         choose = random.Random(seed)
         for actor in self.actors.values():
             actor.cut_off(clock, choose)
-        before = self.house
-        spool = before.spool
-        spool.refuse = spool.refuse_reads = None
-        self.live(clock, before, committed)
-        self.ledger.follow(self.house.spool.settled)
+        spool = self.house.spool.killed(clock.seconds, committed)
+        self.ledger.follow(spool.settled)
         self.ledger.sent_again()
+        self.live(clock, spool)
 
     # What must hold
 
@@ -434,7 +433,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger.check_copies()
         self.check_nobody_lost()
         assert min(house.schedule.counts.values()) >= 0, house.schedule.counts
-        assert len(house.schedule.items) <= self.limit + 1
+        assert len(house.schedule.items) <= self.limit + AT_ONCE
         assert all(pool.reserved >= 0 for pool in house.pools.values())
         if house.spool.is_quiet and not house.delivery.is_blocked:
             assert house.schedule.waiting == len(house.spool.mails)
