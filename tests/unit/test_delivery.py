@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from twisted.internet.task import Clock
 
 from relay.bounce.report import Letterhead
@@ -609,9 +610,10 @@ def test_mails_that_were_there_at_a_death(tmp_path: Path) -> None:
     assert flights.suspects == {}
 
 
-def test_more_reports_than_an_hour_bears() -> None:
+@pytest.mark.parametrize("limit", [5, 100])
+def test_more_reports_than_an_hour_bears(limit: int) -> None:
     """Twenty go one by one; the others are one digest an hour after the first."""
-    house = House(names=["first"])
+    house = House(names=["first"], limit=limit)
     house.providers["first"].says = lambda batch: ((TAKEN if not batch.sender else NOBODY,), True)
 
     for _ in range(25):

@@ -470,3 +470,18 @@ def test_a_selection_that_says_nothing() -> None:
     assert not Selection.read({}).is_said
     assert Selection.read({"all": True}).is_said
     assert Selection.read({"sender": "<>"}).is_said
+
+
+def test_deleted_as_soon_as_it_is_quiet() -> None:
+    """A mail is deleted in the very moment in which its transaction ends, and is counted once."""
+    desk = Desk(names=["first"])
+    desk.providers["first"].prompt = False
+    desk.mail()
+    [deleted] = [desk.order(Order.DELETE, ALL)]
+    desk.providers["first"].says = always(LATER)
+
+    desk.providers["first"].answer()
+
+    assert [tally.mails for tally in deleted] == [1]
+    assert set(desk.schedule.counts.values()) == {0}
+    assert desk.spool.mails == {}

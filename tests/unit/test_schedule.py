@@ -212,6 +212,82 @@ def test_what_left_while_it_was_read() -> None:
     assert len(house.tried) == 5
 
 
+def test_due_while_new_mail_is_read() -> None:
+    """It comes in as soon as that read is over, and not at the next sweep."""
+    house = House(limit=2)
+    house.schedule.start()
+    for _ in range(3):
+        house.schedule.add(house.submission())
+    house.settle(house.tried[0][0], State.DEFERRED, due=10.0)
+    house.spool.tells_at_once = False
+    house.settle(house.tried[1][0], State.DELIVERED)
+    house.schedule.add(house.submission())
+    house.schedule.add(house.submission())
+    house.settle(house.tried[2][0], State.DELIVERED)
+
+    house.clock.advance(10.0)
+    house.spool.tells_at_once = True
+    house.spool.tell()
+
+    assert house.tried[0][0].envelope in [item.envelope for item, _ in house.tried[3:]]
+
+
+def test_found_before_it_was_announced() -> None:
+    """A read that was under way may find a mail before its own commit is told: it is handed out once."""
+    house = House()
+    house.schedule.start()
+    house.schedule._behind = True
+    submission = house.submission()
+    house.schedule._refill()
+    assert len(house.tried) == 1
+
+    house.schedule.add(submission)
+
+    assert len(house.tried) == 1
+    assert len(house.schedule.items) == 1
+
+
+def test_put_off_for_no_time_while_it_was_read() -> None:
+    """What is due again at once, and left memory while it was read, is read once more, and that is all."""
+    house = House(limit=2)
+    house.schedule.start()
+    for _ in range(2):
+        house.schedule.add(house.submission())
+    house.settle(house.tried[0][0], State.DEFERRED, due=1.0)
+    house.spool.tells_at_once = False
+    house.clock.advance(1.0)
+    house.settle(house.tried[1][0], State.DEFERRED, due=1.0)
+    house.spool.tells_at_once = True
+    house.spool.tell()
+    house.clock.advance(0.1)
+
+    assert len(house.tried) == 4
+
+
+def test_new_mail_while_many_are_due() -> None:
+    """Half of the room is for what was never tried."""
+    house = House(limit=4)
+    house.schedule.start()
+    for _ in range(4):
+        house.schedule.add(house.submission())
+    old = house.tried[:]
+    for item, _ in old:
+        house.settle(item, State.DEFERRED, due=10.0)
+    for _ in range(4):
+        house.schedule.add(house.submission())
+    new = [house.submission() for _ in range(4)]
+    for submission in new:
+        house.schedule.add(submission)
+    house.clock.advance(10.0)
+
+    for item, _ in house.tried[4:8]:
+        house.settle(item, State.DELIVERED)
+
+    handed = [item.envelope for item, _ in house.tried[8:]]
+    assert new[0].envelope in handed
+    assert any(item.envelope in handed for item, _ in old)
+
+
 def test_what_flows_is_no_backlog() -> None:
     """A mail that was never tried counts from the second look on; a deferred one at once, also while it is tried."""
     house = House()
