@@ -32,6 +32,9 @@ NOTHING: Mapping[str, str] = {
 YOUNG = 3600.0
 """Seconds for which the page says that its plots begin with the daemon."""
 
+NAMED = 4
+"""So many alerts the headline names, the oldest first."""
+
 _SHELL = Template(Path(__file__).with_name("page.html").read_text("utf-8"))
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -87,22 +90,31 @@ def view(health: Health, failures: Sequence[Failure], now: float) -> View:
 
 
 def headline(health: Health) -> str:
-    """The status in a sentence or a few, the worst first."""
-    away = [f"{each.name} is {each.state.value}" for each in health.providers if each.state is not ProviderState.UP]
+    """The status in a sentence or a few, the worst first. It changes only with what it tells of: it is read aloud."""
+    away = [_outage(each) for each in health.providers if each.state is not ProviderState.UP]
     said = []
     if not health.taking:
         said.append("No mail can be taken now.")
     if len(away) == len(health.providers):
         said.append("No provider is up: what was taken waits.")
-    elif away:
-        said.append(f"{', '.join(away)}; the other providers carry on.")
+    if away:
+        said.append(f"{'; '.join(away)}.")
     if health.alerts:
-        said.append("One alert is active." if len(health.alerts) == 1 else f"{len(health.alerts)} alerts are active.")
+        names = [alert.name for alert in health.alerts]
+        more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+        said.append(f"{'Alert' if len(names) == 1 else 'Alerts'}: {', '.join([*names[:NAMED], *more])}.")
     if not said:
         said.append("Mail is taken, and every provider is up.")
     if not health.totals.emails and not health.queue.total:
         said.append("No mail has come yet since the start.")
     return " ".join(said)
+
+
+def _outage(provider: Provider) -> str:
+    """What a provider is instead of being up, and since when. A probe is part of an outage."""
+    state = ProviderState.DOWN if provider.state is ProviderState.PROBING else provider.state
+    since = "" if provider.since is None else f" since {moment(provider.since)}"
+    return f"{provider.name} is {state.value}{since}"
 
 
 def oldest(queue: Queue) -> str:

@@ -10,6 +10,7 @@ error of ours is logged and answered 500. Nothing that a client sends is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
@@ -28,7 +29,7 @@ IDLE = 75
 """Seconds that a connection may wait for its next request: longer than a scrape a minute."""
 
 CONNECTIONS = 200
-"""At once; further ones are closed as they come."""
+"""At once; for a further one, that is closed whose last answer, or else its beginning, was longest ago."""
 
 BODY = 64 * 1024
 """Octets of a body that are read, and thrown away, before the answer; a longer one is not waited for."""
@@ -111,6 +112,7 @@ class _Channel(http.HTTPChannel):
     def requestDone(self, request: http.Request) -> None:
         """The answer has been written."""
         self._begun = False
+        self.site.used(self)
         super().requestDone(request)
         if not self._begun:
             self.setTimeout(IDLE)
@@ -126,10 +128,15 @@ class _Channel(http.HTTPChannel):
         self.paused = False
         LineReceiver.dataReceived(self, b"")
 
+    def end(self) -> None:
+        """Close it at once, whether or not its client reads."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection has ended."""
         super().connectionLost(reason)
-        self.site.connections -= 1
+        self.site.connections.pop(self, None)
 
 
 class Site(ServerFactory):
@@ -140,17 +147,24 @@ class Site(ServerFactory):
     def __init__(self, answers: Answers, clock: IReactorTime, now: Callable[[], float]) -> None:
         self.answers = answers
         self.now = now
-        self.connections = 0
+        self.connections: dict[_Channel, None] = {}  # what was answered longest ago stands first
         self.clock = clock
 
-    def buildProtocol(self, addr: IAddress | None) -> _Channel | None:
-        """None, which closes the connection, where there are too many."""
-        if self.connections >= CONNECTIONS:
-            return None
-        self.connections += 1
+    def buildProtocol(self, addr: IAddress | None) -> _Channel:
+        """A connection. Answers take no time, so all that are open wait for clients: none bars this one."""
+        if len(self.connections) >= CONNECTIONS:
+            oldest = next(iter(self.connections))
+            del self.connections[oldest]
+            oldest.end()
         channel = _Channel()
         channel.site = channel.factory = self
+        self.connections[channel] = None
         return channel
+
+    def used(self, channel: _Channel) -> None:
+        """A client of it has got an answer: it is the last that others have to give way to."""
+        if channel in self.connections:
+            self.connections[channel] = self.connections.pop(channel)
 
     def log(self, request: http.Request) -> None:
         """Twisted tells of each request; they are not logged, health checks would drown the rest."""

@@ -63,16 +63,17 @@ def test_an_empty_daemon() -> None:
         ({}, "Mail is taken, and every provider is up."),
         ({"taking": False}, "No mail can be taken now."),
         ({"providers": []}, "No provider is up: what was taken waits."),
-        ({"providers": [replace(UP, state=ProviderState.DOWN)]}, "No provider is up: what was taken waits."),
         (
-            {"providers": [UP, replace(UP, name="b", state=ProviderState.PAUSED)]},
-            "b is paused; the other providers carry on.",
+            {"providers": [replace(UP, state=ProviderState.PROBING, since=NOW)]},
+            "No provider is up: what was taken waits. primary is down since 2023-11-14 22:13:20 UTC.",
         ),
-        ({"alerts": [Alert("disk", NOW, "full")]}, "One alert is active."),
+        ({"providers": [UP, replace(UP, name="b", state=ProviderState.PAUSED, since=None)]}, "b is paused."),
+        ({"alerts": [Alert("disk", NOW, "full")]}, "Alert: disk."),
         (
             {"taking": False, "alerts": [Alert("disk", NOW, "full"), Alert("backlog", NOW, "many")]},
-            "No mail can be taken now. 2 alerts are active.",
+            "No mail can be taken now. Alerts: disk, backlog.",
         ),
+        ({"alerts": [Alert(name, NOW, "") for name in "abcdef"]}, "Alerts: a, b, c, d, 2 more."),
     ],
 )
 def test_a_headline(changes: dict[str, object], said: str) -> None:

@@ -312,15 +312,20 @@ def test_a_header_of_nearly_16_kib() -> None:
 
 
 def test_too_many_connections() -> None:
-    """Further ones are closed as they come; one that ends makes room."""
+    """A further one is answered; that is closed which was quiet longest, be it that it says nothing."""
     daemon = Daemon()
     connections = [daemon.connect() for _ in range(CONNECTIONS)]
-    peer = IPv4Address("TCP", "127.0.0.1", 1)
-    assert daemon.site.buildProtocol(peer) is None
-    connections[0][0].connectionLost(TwistedFailure(ConnectionDone()))
+    used, silent = connections[0], connections[1][1]
+    used[0].dataReceived(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert daemon.get("/livez").code == 200
+    assert silent.disconnecting
+    assert [transport for _, transport in connections if transport.disconnecting] == [silent]
+    connections[1][0].connectionLost(TwistedFailure(ConnectionDone()))
+    connections[2][0].connectionLost(TwistedFailure(ConnectionDone()))
 
     assert daemon.get("/livez").code == 200
-    assert daemon.site.buildProtocol(peer) is None
+    assert [transport for _, transport in connections if transport.disconnecting] == [silent]
+    assert len(daemon.site.connections) == CONNECTIONS
 
 
 def broken() -> Health:
