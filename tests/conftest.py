@@ -9,16 +9,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.postgres import Servers
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MISSING: pytest.StashKey[set[str]] = pytest.StashKey()
 
 sys.path.append(str(CHECKOUT))
-# Debian keeps Postfix's programs where only root's PATH looks.
-os.environ["PATH"] += os.pathsep + os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin"])
+# Debian keeps Postfix's programs where only root's PATH looks, and PostgreSQL's where none does.
+POSTGRESQL = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+os.environ["PATH"] += os.pathsep + os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin", *POSTGRESQL])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,3 +59,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("not everything was tested")
         terminalreporter.line(f"These programs are not installed: {', '.join(sorted(missing))}")
         terminalreporter.line("Debian has them as packages; .ci/run names those and installs them.")
+
+
+@pytest.fixture(scope="session")
+def postgresql_servers() -> Iterator[Servers]:
+    """Servers of PostgreSQL that tests share; a test that ends one has one of its own (tests/postgres.py)."""
+    from tests.postgres import Servers
+
+    servers = Servers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(params=["pip", pytest.param("debian", marks=pytest.mark.needs("pg_ctl"))])
+def dsn(request: pytest.FixtureRequest, postgresql_servers: Servers) -> str:
+    """The connection string of a database of PostgreSQL's in which nothing is, of each PostgreSQL that is there."""
+    return postgresql_servers[request.param].new()
