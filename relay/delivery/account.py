@@ -22,7 +22,7 @@ from relay.outcome import (
 )
 from relay.spool.spool import Standing, State
 
-NEWEST = 20
+NEWEST = 60
 """So many failures are kept for the page."""
 
 _RESULTS: tuple[tuple[State, Result], ...] = (

@@ -76,7 +76,7 @@ class Source(Protocol):
         """Whether the listeners are open and the spool is writable."""
 
     def failures(self) -> Sequence[Failure]:
-        """The newest failures, the newest first, some twenty at most."""
+        """The newest failures, the newest first, some sixty at most."""
 
     @property
     def history(self) -> History:

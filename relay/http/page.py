@@ -32,6 +32,9 @@ NOTHING: Mapping[str, str] = {
 YOUNG = 3600.0
 """Seconds for which the page says that its plots begin with the daemon."""
 
+FAILURES = 20
+"""So many rows of failures there are at most."""
+
 NAMED = 4
 """So many alerts the headline names, the oldest first."""
 
@@ -78,15 +81,24 @@ def view(health: Health, failures: Sequence[Failure], now: float) -> View:
     rows = {
         "providers": [_provider(provider, now) for provider in health.providers],
         "alerts": [["alert", alert.name, moment(alert.since), nameless(alert.message)] for alert in health.alerts],
-        "failures": [
-            [each.outcome, moment(each.time), each.id, each.provider, each.outcome, nameless(each.reply)]
-            for each in failures
-        ],
+        "failures": _failures(failures),
     }
     return View(
         {name: printable(text) for name, text in texts.items()},
         {name: [list(map(printable, row)) for row in table or [["", NOTHING[name]]]] for name, table in rows.items()},
     )
+
+
+def _failures(failures: Sequence[Failure]) -> list[list[str]]:
+    """A row for each thing that went wrong: many mails that fail alike hide nothing else."""
+    alike: dict[tuple[str, str, str], list[Failure]] = {}
+    for each in failures:
+        alike.setdefault((each.provider, each.outcome, nameless(each.reply)), []).append(each)
+    rows = []
+    for (provider, outcome, reply), [newest, *others] in list(alike.items())[:FAILURES]:
+        more = f" (and {len(others)} more alike since {moment(others[-1].time)[11:]})" if others else ""
+        rows.append([outcome, moment(newest.time), newest.id, provider, outcome, f"{reply}{more}"])
+    return rows
 
 
 def headline(health: Health) -> str:

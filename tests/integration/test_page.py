@@ -73,10 +73,10 @@ class Daemon:
         soon(lambda: browser.run(some), "it has drawn something")
         return browser
 
-    def defer(self, mails: int) -> None:
+    def defer(self, mails: int, reply: str = GREYLISTED) -> None:
         """Take so many mails, that nobody wants yet."""
         for provider in (self.primary, self.backup):
-            provider.always("RCPT", GREYLISTED)
+            provider.always("RCPT", reply)
         self.relay.submit(*[letter(f"deferred{number}") for number in range(mails)])
         soon(lambda: self.relay.health()["queue"]["deferred"] >= mails, "all of them are deferred")
 
@@ -125,7 +125,7 @@ def test_a_reader_of_the_failures(browser: Browser, daemon: Daemon) -> None:
     height = browser.run("return document.body.scrollHeight")
     browser.run("document.getElementById('failures').scrollIntoView()")
     browser.point("#failures td")
-    daemon.defer(2)
+    daemon.defer(2, "450 4.2.1 something else")
     soon(lambda: not browser.run("return document.getElementById('newer').hidden"), "the button is there")
     assert browser.run(count) == rows
     assert browser.run("return document.body.scrollHeight") == height

@@ -1,22 +1,35 @@
-"""What is seen of mailrelay while it works: pages without secrets, and at every address of loopback."""
+"""What is seen of mailrelay while it works: pages without secrets, at every address of loopback, and sums that agree.
+
+MAILRELAY_LIVES says how many lives between kills the sums are looked at in; --log-cli-level=info shows them.
+"""
 
 from __future__ import annotations
 
 import base64
 import http.client
 import json
+import logging
+import os
+import random
+import shutil
+import smtplib
+import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.daemon import PATIENCE
-from tests.running import Running, configure, letter, soon
+from tests.running import Running, Settings, configure, given, letter, soon
 from tests.sink import Sink
 
+LIVES = int(os.environ.get("MAILRELAY_LIVES", "2"))
+LOG = logging.getLogger(__name__)
 PATHS = ["/", "/status.json", "/history.json", "/health", "/livez", "/readyz", "/metrics"]
 
 
@@ -72,16 +85,20 @@ def test_two_addresses_of_loopback(tmp_path: Path, sink: Sink) -> None:
     assert b"mailrelay_" not in foreign[2]
 
 
-def counted(relay: Running) -> tuple[float, float, int]:
-    """Mails received and finished in this life, by /metrics, and those that wait, by /health."""
-    families = {
-        family.name: family for family in text_string_to_metric_families(ask(relay.http, "/metrics")[2].decode())
-    }
-    received, finished = (
-        sum(sample.value for sample in families[f"mailrelay_messages_{name}"].samples)
-        for name in ("received", "finished")
-    )
-    return received, finished, relay.health()["queue"]["total"]
+class Sums(NamedTuple):
+    """Mails received and finished in one life, and those that wait, of one moment."""
+
+    received: int
+    finished: int
+    waiting: int
+
+
+def counted(relay: Running) -> Sums:
+    """By one answer of /metrics."""
+    text = ask(relay.http, "/metrics")[2].decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    names = ("messages_received", "messages_finished", "queue_messages")
+    return Sums(*[int(sum(each.value for each in families[f"mailrelay_{name}"].samples)) for name in names])
 
 
 def test_counters_of_two_lives(tmp_path: Path, sink: Sink) -> None:
@@ -105,3 +122,80 @@ def test_counters_of_two_lives(tmp_path: Path, sink: Sink) -> None:
     assert (health["totals"]["successfulEmails"], health["totals"]["failedEmails"]) == (2, 1)
     assert [lines.count(f'"event":"{event}"') for event in ("received", "finished")] == [6, 3]
     assert (at_start, second) == (3, (1, 4, 0))
+
+
+def in_the_spool(folder: Path, copy: Path) -> int:
+    """How many mails wait in the spool of a daemon that is not there, by a copy of it."""
+    if not (folder / "spool").exists():
+        return 0
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for file in (folder / "spool").glob("spool.sqlite*"):
+        shutil.copy(file, copy)
+    with closing(sqlite3.connect(copy / "spool.sqlite")) as connection:
+        waiting: int = connection.execute("SELECT count(*) FROM mail").fetchone()[0]
+    return waiting
+
+
+def fate(step: str, argument: bytes) -> str:
+    """As Sink.judge is called: a recipient's name says what is said to it."""
+    if step == "RCPT" and b"<nobody" in argument:
+        return "550 5.1.1 No such user"
+    return "450 4.2.1 Later" if step == "RCPT" and b"<later" in argument else ""
+
+
+def one_life(folder: Path, copy: Path, number: int, choose: random.Random) -> tuple[int, Sums, int]:
+    """What waited at its start by the spool, the last sums before it was killed, and how often they were looked at.
+
+    In every second life the load ends first, until the log has told of all that was counted.
+    """
+    before, looked, pause = in_the_spool(folder, copy), 0, threading.Event()
+    with Running(folder) as relay:
+
+        def apply(name: str, seed: float) -> None:
+            fates = random.Random(seed)
+            try:
+                with relay.client() as client:
+                    while not pause.is_set():
+                        to = fates.choices(("taken", "later", "nobody"), (6, 2, 1))[0]
+                        given(client, letter(f"{name}-{number}"), f"{to}@example.net")
+            except (OSError, smtplib.SMTPException):
+                return
+
+        applications = [threading.Thread(target=apply, args=(f"{each}", choose.random())) for each in range(3)]
+        for each in applications:
+            each.start()
+        enough = choose.randrange(20, 120)
+        sums = counted(relay)
+        while sums.received < enough:
+            sums, looked = counted(relay), looked + 1
+            assert before + sums.received == sums.finished + sums.waiting
+        if number % 2:
+            pause.set()
+            for each in applications:
+                each.join()
+
+            def in_the_log() -> bool:
+                nonlocal sums
+                lines, sums = "\n".join(relay.errors), counted(relay)
+                return sums[:2] == tuple(lines.count(f'"event":"{name}"') for name in ("received", "finished"))
+
+            soon(in_the_log, "the log counts the same")
+            assert before + sums.received == sums.finished + sums.waiting
+        relay.process.kill()
+        for each in applications:
+            each.join()
+    return before, sums, looked
+
+
+def test_sums_in_every_life(tmp_path: Path, sink: Sink) -> None:
+    """Waiting at its start by the spool + received = finished + waiting now, at every look, till it is killed."""
+    folder, copy = tmp_path / "relay", tmp_path / "copy"
+    folder.mkdir()
+    sink.judge = fate
+    settings: Settings = {"retry": {"schedule": ["1s"], "interval": "1s"}, "bounce": {"to": "none"}}
+    configure(folder, [sink.table()], settings)
+    choose = random.Random(LIVES)
+    for number in range(LIVES):
+        before, sums, looked = one_life(folder, copy, number, choose)
+        LOG.info("life %2d: %4d + %4d = %4d + %4d, looked %3d times", number + 1, before, *sums, looked)

@@ -11,7 +11,7 @@ import pytest
 
 from relay.http import page
 from relay.http.figures import Alert, Connections, Failure, Health, Provider, ProviderState, Queue, Spool, Totals
-from relay.http.page import COLUMNS, NOTHING, duration, headline, html, size, view
+from relay.http.page import COLUMNS, FAILURES, NOTHING, duration, headline, html, size, view
 
 NOW = 1700000000.0
 NASTY = '550 <script>alert("1")</script> & \x1b[31m <b@example.net> \u202e'
@@ -102,6 +102,23 @@ def test_the_newest_failures() -> None:
     [row] = view(HEALTH, [Failure(NOW, "uuid", "primary", "deferred", "451 4.7.1 Greylisted")], NOW).rows["failures"]
 
     assert row == ["deferred", "2023-11-14 22:13:20 UTC", "uuid", "primary", "deferred", "451 4.7.1 Greylisted"]
+
+
+def test_failures_that_are_alike() -> None:
+    """They are one row, with the newest mail and how many there are; others keep their place behind it."""
+    said = ["451 <a@example.net> later", "550 no", "451 <b@example.net> later", "451 <a@example.net> later"]
+    failures = [Failure(NOW - age, f"uuid{age}", "primary", "deferred", reply) for age, reply in enumerate(said)]
+    first, second = view(HEALTH, failures, NOW).rows["failures"]
+    many = [replace(failures[0], reply=f"{number}") for number in range(FAILURES + 1)]
+
+    assert first[2:] == [
+        "uuid0",
+        "primary",
+        "deferred",
+        "451 <[address]> later (and 2 more alike since 22:13:17 UTC)",
+    ]
+    assert second[2:] == ["uuid1", "primary", "deferred", "550 no"]
+    assert [row[-1] for row in view(HEALTH, many, NOW).rows["failures"]] == [str(each) for each in range(FAILURES)]
 
 
 def test_script_style_and_page_fit_together() -> None:
