@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from relay.delivery.attempts import Attempt
 from relay.envelope import Envelope
 from relay.events import Events, Result
 from relay.metrics import Metrics
@@ -82,6 +83,18 @@ class Account:
         self._metrics = metrics
         self._now = now
         self._took = took
+
+    def ended(self, attempt: Attempt, clock: float, now: float) -> None:
+        """Say what came of an attempt, and of its mail if that was its end, by the reactor's clock and the spool's."""
+        standings, envelope = attempt.item.standings, attempt.item.envelope
+        if attempt.outcomes:
+            addresses = [standings[number].recipient.address for number in attempt.numbers]
+            self.transaction(envelope, attempt.pool.name, addresses, attempt.outcomes, clock - attempt.began)
+        if not attempt.settled:
+            return
+        self.settled(envelope, attempt.settled, attempt.reports[0].envelope.uuid if attempt.reports else "")
+        if not any(standing.state.waiting for standing in standings):
+            self.finished(envelope, standings, max(now - envelope.received_at, 0.0))
 
     def transaction(
         self, envelope: Envelope, provider: str, addresses: Sequence[str], outcomes: Sequence[Outcome], seconds: float

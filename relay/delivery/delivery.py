@@ -10,32 +10,29 @@ Failure: an outcome that cannot be written is kept and written again every secon
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from relay.delivery.account import Account
+from relay.delivery.attempts import Attempt, Attempts, held
 from relay.delivery.brakes import Brakes
 from relay.delivery.digests import Digests, waits_for_digest
 from relay.delivery.flights import Flights
 from relay.delivery.judgement import GOES_ROUND, Circumstances, end_of_round, got_through, judge
+from relay.delivery.ledger import AGAIN, Ledger
 from relay.delivery.lines import Lines, Task
 from relay.delivery.reports import Reports
+from relay.delivery.suspects import Suspects
 from relay.events import Events
-from relay.outcome import Outcome
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
-from relay.spool.spool import UNDER_WAY, Body, Damaged, Settlement, Spool, SpoolError, Standing, State, Submission
-from relay.upstream.pool import PATIENCE, Pool
+from relay.spool.spool import Body, Damaged, Spool, SpoolError, State
+from relay.upstream.links import Job
+from relay.upstream.pool import Pool
 from relay.upstream.sender import Batch, Result
-
-AGAIN = 1.0
-"""Seconds until something that the spool refused is asked of it again."""
-
-ALONE = 5.0
-"""Seconds that a suspected mail has to itself, before the next one goes."""
 
 _SUSPECTED = "suspected: it was under way three times when the daemon ended without a word"
 
@@ -49,35 +46,6 @@ class Settings:
     batch_delay: float
     retry: Retry
     hold_uncertain: frozenset[str]
-
-
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """One transaction under way, and then what came of it.
-
-    rest    recipients of the same task that wait until it is over
-    age     of the mail, when this began
-    marked  whether it is written down that a dot is under way
-    failed  whether its outcome could not be written when that was last tried
-    flies   whether it has, or had, a connection
-    """
-
-    item: Item
-    numbers: list[int]
-    rest: list[int]
-    pool: Pool
-    began: float
-    age: float
-    marked: bool = False
-    body: Body = b""
-    outcomes: tuple[Outcome, ...] = ()
-    settled: tuple[Standing, ...] = ()
-    again: tuple[int, ...] = ()
-    reports: tuple[Submission, ...] = ()
-    notes: tuple[tuple[str, str], ...] = ()
-    trouble: Exception | None = None
-    failed: bool = False
-    flies: bool = False
 
 
 class Delivery:
@@ -106,21 +74,16 @@ class Delivery:
         self._clock = clock
         self._now = now
         self._uniform = uniform
-        self._reports = reports
         self._digests = Digests(spool, reports, clock, events, self._in_a_digest)
-        self._flights = flights
+        self._ledger = Ledger(spool, reports, clock, events, self._written)
+        self._suspects = Suspects(flights, self.lines)
         self._account = account
         self._events = events
         self._schedule: Schedule
-        self._attempts: set[Attempt] = set()
-        self._settling: dict[int, list[Attempt]] = {}  # by mail: those whose outcomes are written after the one that is
-        self._quiet: dict[int, Deferred[None]] = {}
-        self._stalled = 0
-        self._unwritten = 0
+        self._attempts = Attempts()
         self._stopping = False
         self._pumping = False
         self._drained: Deferred[None] | None = None
-        self._suspect: tuple[Item, float] | None = None  # the one that is tried now, and since when
 
     def start(self, schedule: Schedule) -> None:
         """Take what `schedule` hands out."""
@@ -142,20 +105,17 @@ class Delivery:
         """Begin nothing more; fires when no transaction is under way and every outcome is written."""
         self._stopping = True
         self.lines.stop()
-        done: Deferred[None] = Deferred()
-        self._drained = done
+        self._drained = done = Deferred[None]()
         self._tell_if_drained()
         return done
 
     def ready(self, item: Item, numbers: list[int]) -> None:
         """Recipients of a mail are to be tried."""
-        if self._flights is not None and self._flights.suspects:
-            if self._flights.suspected(item.envelope.key):
-                self._hold(item, numbers, _SUSPECTED)
-                return
-            if item.envelope.key in self._flights.suspects:
-                self.lines.aside.append(Task(item, numbers))
-                return
+        if self._suspects.condemned(item):
+            self._hold(item, numbers, _SUSPECTED)
+            return
+        if self._suspects.put_aside(item, numbers):
+            return
         if waits_for_digest(item):
             self._digests.add(item)
             return
@@ -170,60 +130,45 @@ class Delivery:
 
     def under_way(self, item: Item) -> set[int]:
         """The recipients of a mail that a transaction is under way for."""
-        return {number for attempt in self._attempts if attempt.item is item for number in attempt.numbers}
+        return {number for attempt in self._attempts.of(item) for number in attempt.numbers}
 
     def withdraw(self, item: Item) -> list[int]:
         """Begin nothing more for a mail; the recipients that waited, which are the caller's to put back (`ready`)."""
-        numbers = self.lines.withdraw(item)
-        for attempt in self._attempts:
-            if attempt.item is item:
-                numbers += attempt.rest
-                attempt.rest = []
-        return numbers
+        return self.lines.withdraw(item) + self._attempts.withdraw(item)
 
     def quiet(self, item: Item) -> Deferred[None]:
         """Fires when no transaction of a mail is under way. It may be cancelled."""
-        key = item.envelope.key
-
-        def forget(_: object) -> None:
-            self._quiet.pop(key, None)
-
-        waiting: Deferred[None] = Deferred(forget)
-        self._quiet[key] = waiting
-        if not item.active:
-            self._is_quiet(key)
-        return waiting
+        return self._attempts.quiet(item)
 
     @property
     def is_blocked(self) -> bool:
         """Whether nothing is begun because an outcome cannot be written down."""
-        return self._unwritten > 0
+        return self._ledger.unwritten > 0
 
     @property
     def is_busy(self) -> bool:
         """Whether as many transactions are under way as there are workers."""
-        return len(self._attempts) - self._stalled >= self.settings.workers
+        return len(self._attempts) - self._attempts.stalled >= self.settings.workers
 
     def began(self, item: Item, number: int) -> tuple[str, float] | None:
         """At which provider a transaction is under way for a recipient, and for how many seconds."""
-        for attempt in self._attempts:
-            if attempt.item is item and number in attempt.numbers:
+        for attempt in self._attempts.of(item):
+            if number in attempt.numbers:
                 return attempt.pool.name, self._clock.seconds() - attempt.began
         return None
 
     def seen_to(self, item: Item) -> None:
         """A person has decided about a mail: it is suspected of nothing any more."""
-        if self._flights is not None:
-            self._flights.forget(item.envelope.key)
+        self._suspects.seen_to(item)
 
     def tick(self) -> None:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
-        if self._flights is not None:
-            self._flights.beat()
-            self._try_suspect(self._flights)
-        self._stalled = sum(pool.stalled() for pool in self._pools.values())
-        if self._stalled:
-            self._release_rests()
+        now = self._clock.seconds()
+        self._suspects.tick(now)
+        self._attempts.stalled = sum(pool.stalled() for pool in self._pools.values())
+        if self._attempts.stalled:
+            for item, numbers in self._attempts.held_up(now):
+                self.lines.put(Task(item, numbers))
         for name, pool in self._pools.items():
             if pool.on_trial:
                 self.lines.end_trial(name)
@@ -233,12 +178,12 @@ class Delivery:
 
     def pump(self) -> None:
         """Begin transactions as long as somebody waits, a worker is free and a connection may be had."""
-        if self._pumping or self._stopping or self._unwritten:
+        if self._pumping or self._stopping or self._ledger.unwritten:
             return
         self._pumping = True
         try:
             taking = self.lines.take()
-            while not self._unwritten:
+            while not self._ledger.unwritten:
                 if self.lines.over:
                     self._end_round(self.lines.over.popleft())
                     continue
@@ -254,7 +199,6 @@ class Delivery:
         age = self._now() - item.envelope.received_at
         attempt = Attempt(item, task.numbers[:size], task.numbers[size:], pool, self._clock.seconds(), age)
         self._attempts.add(attempt)
-        item.active += 1
         self._schedule.show(item)
         pool.reserved += 1
         if item.body is not None:
@@ -277,52 +221,22 @@ class Delivery:
             envelope.eight_bit,
             envelope.ret,
             envelope.envid,
-            (lambda: self._mark(attempt)) if name in self.settings.hold_uncertain else None,
+            (lambda: self._ledger.mark(attempt)) if name in self.settings.hold_uncertain else None,
         )
-        attempt.pool.send(batch, envelope.key, self._ended, attempt, self._took_off)
+        attempt.pool.send(Job(batch, envelope.key, self._ended, attempt, self._took_off))
 
     def _took_off(self, attempt: Attempt) -> None:
         """From here on its mail may be what ends the daemon."""
-        if self._flights is not None:
-            attempt.flies = True
-            self._flights.begin(attempt.item.envelope.key)
-
-    def _try_suspect(self, flights: Flights) -> None:
-        """Mail that was under way when the daemon ended goes one after another, so that another end tells which it was.
-
-        The least suspected goes first, so that of many none is held for an end that others brought about.
-        """
-        now = self._clock.seconds()
-        if self._suspect is not None:
-            item, since = self._suspect
-            if now - since < ALONE and item.look() in ("ready", "active"):
-                return
-            self._suspect = None
-        if self.lines.aside:
-            task = min(self.lines.aside, key=lambda task: flights.suspects.get(task.item.envelope.key, 0))
-            self.lines.aside.remove(task)
-            self._suspect = task.item, now
-            self.lines.put(task)
-
-    def _mark(self, attempt: Attempt) -> Deferred[None]:
-        """Write down that a dot is under way: a crash from here on holds the mail, and sends no second copy."""
-        attempt.marked = True
-        envelope, name = attempt.item.envelope, attempt.pool.name
-        marks = [
-            replace(
-                attempt.item.standings[number], state=State.HELD, due=0.0, provider=name, pinned=True, reply=UNDER_WAY
-            )
-            for number in attempt.numbers
-        ]
-        return self._spool.settle(Settlement(envelope.key, envelope.uuid, marks))
+        attempt.flies = True
+        self._suspects.took_off(attempt.item)
 
     def _unreadable(self, failure: Failure, attempt: Attempt) -> None:
         """The body could not be read: held where it is damaged, tried again where the disk failed."""
         attempt.pool.reserved -= 1
         attempt.numbers, attempt.rest = attempt.numbers + attempt.rest, []
         if failure.check(Damaged):
-            attempt.settled = _held(attempt.item, attempt.numbers, f"quarantine: {failure.value}")
-            self._settle(attempt)
+            attempt.settled = held(attempt.item, attempt.numbers, f"quarantine: {failure.value}")
+            self._ledger.settle(attempt)
             return
         if not failure.check(SpoolError):
             self._events.error("a body could not be read", failure)
@@ -332,8 +246,8 @@ class Delivery:
     def _hold(self, item: Item, numbers: list[int], reply: str) -> None:
         """Hold recipients without trying them."""
         attempt = self._unasked(item, numbers)
-        attempt.settled = _held(item, numbers, reply)
-        self._settle(attempt)
+        attempt.settled = held(item, numbers, reply)
+        self._ledger.settle(attempt)
 
     def _end_round(self, task: Task) -> None:
         """Nobody is left to be asked, since who was to be next is down: what was said is the end of the round."""
@@ -342,24 +256,16 @@ class Delivery:
         ends = {number: end_of_round(task.item.standings[number], task.item.rounds, case) for number in task.numbers}
         attempt.settled = tuple([standing for standing in ends.values() if standing is not None])
         attempt.again = tuple([number for number, standing in ends.items() if standing is None])
-        self._conclude(attempt, dsn=False)
+        self._ledger.conclude(attempt, dsn=False)
 
     def _unasked(self, item: Item, numbers: list[int]) -> Attempt:
         """Something is to be written down without a transaction. That never makes a mail too old."""
         attempt = Attempt(item, numbers, [], next(iter(self._pools.values())), self._clock.seconds(), float("-inf"))
         self._attempts.add(attempt)
-        item.active += 1
         return attempt
 
     def _drop_pins(self, item: Item, numbers: list[int]) -> None:
-        """Who waits for a provider that is not configured any more may go to any other."""
-        gone: set[str] = set()
-        for number in numbers:
-            standing = item.standings[number]
-            if standing.pinned and standing.provider not in self._pools:
-                gone.add(standing.provider)
-                item.standings[number] = replace(standing, pinned=False)
-        for name in gone:
+        for name in self.lines.drop_pins(item, numbers):
             self._events.warning(
                 f"{name} is not configured any more: mail whose outcome there is uncertain goes to another provider",
                 id=item.envelope.uuid,
@@ -375,25 +281,12 @@ class Delivery:
         for number, outcome in zip(attempt.numbers, outcomes, strict=True):
             if isinstance(outcome, GOES_ROUND):
                 item.rounds.setdefault(number, {})[name] = outcome
-        judged = judge(
-            [item.standings[number] for number in attempt.numbers],
-            outcomes,
-            item.rounds,
-            self._circumstances(attempt),
-        )
+        before = [item.standings[number] for number in attempt.numbers]
+        judged = judge(before, outcomes, item.rounds, self._circumstances(attempt))
         attempt.settled, attempt.again = judged.standings, judged.again
         if attempt.marked:
             attempt.settled += tuple([item.standings[number] for number in attempt.again])
-        self._conclude(attempt, result.dsn)
-
-    def _conclude(self, attempt: Attempt, dsn: bool) -> None:
-        """Write down what was judged, with what is to be reported of it."""
-        if not (attempt.settled or attempt.notes):
-            self._written(attempt)
-        elif self._reports.owed(attempt.item, attempt.settled, dsn):
-            Deferred.fromCoroutine(self._settle_with_reports(attempt, dsn))
-        else:
-            self._settle(attempt)
+        self._ledger.conclude(attempt, dsn=result.dsn)
 
     def _circumstances(self, attempt: Attempt) -> Circumstances:
         name = attempt.pool.name
@@ -408,48 +301,6 @@ class Delivery:
             uniform=self._uniform,
         )
 
-    async def _settle_with_reports(self, attempt: Attempt, dsn: bool) -> None:
-        """A report that cannot be written for a reason of ours must not keep its mail from being settled."""
-        try:
-            written = await self._reports.write(attempt.item, attempt.settled, dsn)
-            attempt.settled, attempt.reports = written.standings, written.reports
-            attempt.notes += written.notes
-        except Exception:
-            self._events.error("a report could not be written", Failure(), id=attempt.item.envelope.uuid)
-        self._settle(attempt)
-
-    def _settle(self, attempt: Attempt) -> None:
-        """One after another for each mail: the last one, which removes it, has to know that the others are durable."""
-        key = attempt.item.envelope.key
-        if (after := self._settling.get(key)) is not None:
-            after.append(attempt)
-            return
-        self._settling[key] = []
-        self._write(attempt)
-
-    def _write(self, attempt: Attempt) -> None:
-        item = attempt.item
-        changed = {standing.number: standing for standing in attempt.settled}
-        finished = not any(changed.get(old.number, old).state.waiting for old in item.standings)
-        writing = self._spool.settle(
-            Settlement(item.envelope.key, item.envelope.uuid, attempt.settled, attempt.reports, finished, attempt.notes)
-        )
-        writing.addCallbacks(self._written_down, self._not_written, (attempt,), {}, (attempt,))
-
-    def _not_written(self, failure: Failure, attempt: Attempt) -> None:
-        if not attempt.failed:
-            self._events.error(f"an outcome could not be written and is kept in memory: {failure.value}")
-            self._unwritten += 1
-        attempt.failed = True
-        self._clock.callLater(AGAIN, self._write, attempt)
-
-    def _written_down(self, _: None, attempt: Attempt) -> None:
-        self._unwritten -= attempt.failed
-        after = self._settling.pop(attempt.item.envelope.key)
-        self._written(attempt)
-        for each in after:
-            self._settle(each)
-
     def _written(self, attempt: Attempt) -> None:
         """What came of it is durable: say so, and go on with whoever is left."""
         item, again = attempt.item, set(attempt.again)
@@ -461,7 +312,7 @@ class Delivery:
             item.rounds.pop(standing.number, None)
             if standing.state is State.DEFERRED:
                 self._schedule.due_at(standing.due)
-        self._tell(attempt)
+        self._account.ended(attempt, self._clock.seconds(), self._now())
         for report in attempt.reports:
             self._schedule.add(report)
         self._go_on(attempt)
@@ -480,35 +331,14 @@ class Delivery:
             else:
                 self.lines.put(Task(item, rest))
 
-    def _release_rests(self) -> None:
-        """A batch whose provider does not answer holds up no further batch of its mail."""
-        before = self._clock.seconds() - PATIENCE
-        for attempt in self._attempts:
-            if attempt.rest and attempt.began <= before:
-                rest, attempt.rest = attempt.rest, []
-                self.lines.put(Task(attempt.item, rest))
-
     def _end(self, attempt: Attempt) -> None:
-        item, flights = attempt.item, self._flights
+        item = attempt.item
         self._attempts.discard(attempt)
-        item.active -= 1
-        if flights is not None:
-            if attempt.flies:
-                flights.end(item.envelope.key)
-            if item.look() in (None, "held"):
-                flights.forget(item.envelope.key)
-            if self.lines.aside:
-                self._try_suspect(flights)
+        self._suspects.landed(item, self._clock.seconds(), flew=attempt.flies)
         self._schedule.show(item)
-        if self._quiet and not item.active:
-            self._is_quiet(item.envelope.key)
+        self._attempts.tell_if_quiet(item)
         self._tell_if_drained()
         self.pump()
-
-    def _is_quiet(self, key: int) -> None:
-        waiting = self._quiet.pop(key, None)
-        if waiting is not None:
-            waiting.callback(None)
 
     def _in_a_digest(self, item: Item) -> None:
         self._account.finished(item.envelope, item.standings, max(self._now() - item.envelope.received_at, 0.0))
@@ -518,21 +348,3 @@ class Delivery:
         if self._drained is not None and not self._attempts:
             done, self._drained = self._drained, None
             done.callback(None)
-
-    def _tell(self, attempt: Attempt) -> None:
-        """Log and count the outcomes of a transaction, and the end of its mail if that was it."""
-        item, account = attempt.item, self._account
-        standings, envelope = item.standings, item.envelope
-        if attempt.outcomes:
-            addresses = [standings[number].recipient.address for number in attempt.numbers]
-            seconds = self._clock.seconds() - attempt.began
-            account.transaction(envelope, attempt.pool.name, addresses, attempt.outcomes, seconds)
-        if not attempt.settled:
-            return
-        account.settled(envelope, attempt.settled, attempt.reports[0].envelope.uuid if attempt.reports else "")
-        if not any(standing.state.waiting for standing in standings):
-            account.finished(envelope, standings, max(self._now() - envelope.received_at, 0.0))
-
-
-def _held(item: Item, numbers: list[int], reply: str) -> tuple[Standing, ...]:
-    return tuple([replace(item.standings[number], state=State.HELD, due=0.0, reply=reply) for number in numbers])

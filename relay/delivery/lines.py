@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -98,6 +98,16 @@ class Lines:
         if isinstance(step, Ask):
             return self._lines[step.provider]
         return self._stranded if isinstance(step, Wait) else self.over
+
+    def drop_pins(self, item: Item, numbers: list[int]) -> set[str]:
+        """Who waits for a provider that is not configured any more may go to any other; the names of those."""
+        gone: set[str] = set()
+        for number in numbers:
+            standing = item.standings[number]
+            if standing.pinned and standing.provider not in self._pools:
+                gone.add(standing.provider)
+                item.standings[number] = replace(standing, pinned=False)
+        return gone
 
     def take(self) -> Iterator[tuple[Task, Pool]]:
         """What may begin now, one of each line in turn, for as long as the caller asks."""

@@ -1,11 +1,36 @@
-"""Links: the open connections of a pool, and what is to be opened, closed and used next. Pure."""
+"""Links: the open connections of a pool, and what is to be opened, closed and used next. It does none of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from relay.upstream.sender import Connection
+from relay.outcome import Outcome
+from relay.upstream.sender import Batch, Connection, Result
+
+PATIENCE = 30.0
+"""Seconds after which a transaction that waits for a reply gives its worker back."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A transaction that waits for a connection, or has one.
+
+    mail   its mail's key
+    done   called once, with the Result and `argument`
+    began  called with `argument` before, if and when there is a connection for it
+    """
+
+    batch: Batch
+    mail: int
+    done: Callable[[Result, Any], None]
+    argument: Any
+    began: Callable[[Any], None] | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        """It comes to this, without a connection."""
+        self.done(Result((outcome,) * len(self.batch.recipients), usable=False), self.argument)
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +52,53 @@ class Link:
         return since is not None and since <= before
 
 
+class Links:
+    """Those that are open, in the order in which they were opened."""
+
+    def __init__(self) -> None:
+        self._links: list[Link] = []
+
+    def __iter__(self) -> Iterator[Link]:
+        """All of them."""
+        return iter(self._links)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._links)
+
+    def add(self, link: Link) -> None:
+        """One more is open."""
+        self._links.append(link)
+
+    def discard(self, link: Link) -> None:
+        """One is not open any more, or soon will not be."""
+        if link in self._links:
+            self._links.remove(link)
+
+    @property
+    def busy(self) -> int:
+        """How many have a transaction."""
+        return sum(not link.idle for link in self._links)
+
+    def at_hand(self, since: float) -> Link | None:
+        """One that idles, not longer than that, and may be used: what `assign` would find, without its work."""
+        for link in self._links:
+            if not link.load and not link.spent and link.connection.idle_since > since:
+                return link
+        return None
+
+    def silent(self, now: float) -> list[Link]:
+        """Those that have waited for a reply for PATIENCE or longer."""
+        before = now - PATIENCE
+        return [link for link in self._links if link.load and link.waits_since(before)]
+
+    def spend(self) -> list[Link]:
+        """Have all of them end after what they carry; those that carry nothing are the caller's to close."""
+        for link in self._links:
+            link.spent = True
+        return [link for link in self._links if link.idle]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do now: links to close, those to give a waiting transaction each, and how many connections to open."""
@@ -37,7 +109,7 @@ class Plan:
 
 
 def assign(
-    links: Sequence[Link], *, opening: int, waiting: int, limit: int, now: float, idle_timeout: float, most: int
+    links: Links | Sequence[Link], *, opening: int, waiting: int, limit: int, now: float, idle_timeout: float, most: int
 ) -> Plan:
     """Decide for one provider: what idles is used first, then a new connection, then one that is under way.
 

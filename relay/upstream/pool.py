@@ -11,36 +11,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from relay.config.values import Provider
-from relay.outcome import CannotTake, Delivered, Outcome, OverLimit, ProviderFault, Rejected, Retired, Uncertain
-from relay.outcome import Deferred as Postponed
+from relay.outcome import Delivered, Outcome, ProviderFault, Retired, Uncertain
 from relay.reply import no_reply
+from relay.upstream.blame import blameless, worst_of
 from relay.upstream.breaker import Breaker
-from relay.upstream.links import Link, assign
-from relay.upstream.sender import Batch, Connection, Fault, Result
-
-LIMIT_GROWS = 60.0
-"""Seconds after which a limit of connections that was learned is tried one higher."""
-
-
-_BLAME: tuple[type, ...] = (ProviderFault, Retired, Uncertain, Delivered, Postponed, Rejected, CannotTake, OverLimit)
-
-
-PATIENCE = 30.0
-"""Seconds after which a transaction that waits for a reply gives its worker back."""
-
-FAULTED = 1000
-"""So many mails are remembered that met a fault."""
-
-_MAYBE_THE_MAILS = frozenset({0, 421})
-"""Replies (none at all, or good-bye) that a mail may cause; a login that is missing is never the mail's fault."""
+from relay.upstream.ceiling import Ceiling
+from relay.upstream.links import Job, Link, Links, assign
+from relay.upstream.openings import Openings
+from relay.upstream.poison import Poison
+from relay.upstream.sender import Connection, Result
 
 OUT_OF_STEP = 86400.0
 """Seconds without PIPELINING after a provider got out of step while it was used."""
@@ -54,17 +40,6 @@ class News(Protocol):
 
     def provider_up(self, provider: str) -> None:
         """It takes mail again."""
-
-
-@dataclass(slots=True)
-class Job:
-    """A transaction that waits for a connection, or has one."""
-
-    batch: Batch
-    mail: int
-    done: Callable[..., None]
-    argument: Any
-    began: Callable[[Any], None] | None = None
 
 
 class Pool:
@@ -95,13 +70,12 @@ class Pool:
         self._clock = clock
         self._news = news
         self._changed = changed
-        self._limit = provider.connections
-        self._limited_at = 0.0
+        self._ceiling = Ceiling(provider.connections)
         self._in_step_again = 0.0
-        self._links: list[Link] = []
-        self._opening: set[Deferred[Connection]] = set()
+        self._links = Links()
+        self._opening = Openings(self._opened, self._failed)
         self._waiting: deque[Job] = deque()
-        self._faulted: dict[int, None] = {}  # mails that met a fault here, the last one last
+        self._poison = Poison()
         self._under_way = 0  # transactions on all links
         self._depth = 1  # how many a connection there carries at once
         self._was_silent = False
@@ -110,7 +84,7 @@ class Pool:
     def __repr__(self) -> str:
         return (
             f"<Pool {self.name} {self.breaker.state}: {self.busy} busy, {self.idle} idle, "
-            f"{len(self._opening)} opening, {len(self._waiting)} waiting, limit {self._limit}>"
+            f"{len(self._opening)} opening, {len(self._waiting)} waiting, limit {self.limit}>"
         )
 
     @property
@@ -151,22 +125,21 @@ class Pool:
     @property
     def busy(self) -> int:
         """Connections with a transaction."""
-        return sum(not link.idle for link in self._links)
+        return self._links.busy
 
     @property
     def idle(self) -> int:
         """Connections that wait for one."""
-        return sum(link.idle for link in self._links)
+        return len(self._links) - self._links.busy
 
     def stalled(self) -> int:
         """Transactions on connections that have waited for a reply for so long that they are no worker's any more."""
-        before = self._clock.seconds() - PATIENCE
-        return sum(link.load for link in self._links if link.load and link.waits_since(before))
+        return sum(link.load for link in self._links.silent(self._clock.seconds()))
 
     @property
     def limit(self) -> int:
         """How many connections there may be: the configuration's number, or what the provider lets in."""
-        return self._limit
+        return self._ceiling.now
 
     def room(self) -> int:
         """How many more transactions may begin now."""
@@ -174,64 +147,38 @@ class Pool:
         if not allowance or self._was_silent:
             return 0
         depth = self._depth if allowance > 1 else 1
-        return min(self._limit, allowance) * depth - self._under_way - len(self._waiting) - self.reserved
+        return min(self._ceiling.now, allowance) * depth - self._under_way - len(self._waiting) - self.reserved
 
-    def send(
-        self,
-        batch: Batch,
-        mail: int,
-        done: Callable[..., None],
-        argument: Any,
-        began: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Carry `batch`, which is of the mail with that key, over a connection, in exchange for reserved room.
-
-        `done(result, argument)` is called once; `began(argument)` before, if and when there is a connection for it.
-        """
+    def send(self, job: Job) -> None:
+        """Carry a transaction over a connection, in exchange for reserved room."""
         self.reserved -= 1
         if self._stopping or not self.breaker.allowance:
-            outcome = Retired(no_reply(f"{self.name} takes no mail at present"))
-            done(Result((outcome,) * len(batch.recipients), usable=False), argument)
+            job.end(Retired(no_reply(f"{self.name} takes no mail at present")))
             return
-        job = Job(batch, mail, done, argument, began)
-        link = None if self._waiting else self._at_hand()
+        link = None if self._waiting else self._links.at_hand(self._clock.seconds() - self.provider.idle_timeout)
         if link is not None:
             self._deliver(link, job)
         else:
             self._waiting.append(job)
             self._act()
 
-    def _at_hand(self) -> Link | None:
-        """A connection that idles and may be used: what `assign` would find, without its work."""
-        before = self._clock.seconds() - self.provider.idle_timeout
-        for link in self._links:
-            if not link.load and not link.spent and link.connection.idle_since > before:
-                return link
-        return None
-
     def tidy(self) -> None:
         """To be called about once a second: closes what idled too long, probes what is due, lets the limit grow."""
         now = self._clock.seconds()
-        if self._limit < self.provider.connections and now - self._limited_at >= LIMIT_GROWS:
-            self._limit += 1
-            self._limited_at = now
+        self._ceiling.grow(now)
         probe_at = self.breaker.probe_at
         if self.breaker.state == "down" and probe_at is not None and now >= probe_at:
             self.breaker.probe_due(now)
             self._open()
         elif self._links or self._waiting:
             self._act()
-        if (silent := self._is_silent()) is not self._was_silent:
-            self._was_silent = silent
-            if silent:
+        silent = self._links.silent(now)
+        is_silent = bool(silent) and len(silent) >= min(self._ceiling.now, self.breaker.allowance)
+        if is_silent is not self._was_silent:
+            self._was_silent = is_silent
+            if is_silent:
                 self._end_waiting(Retired(no_reply(f"{self.name} does not answer at present")))
             self._changed()
-
-    def _is_silent(self) -> bool:
-        """Whether every connection that there may be has waited long for a reply."""
-        before = self._clock.seconds() - PATIENCE
-        waiting = sum(1 for link in self._links if link.load and link.waits_since(before))
-        return waiting > 0 and waiting >= min(self._limit, self.breaker.allowance)
 
     def probe(self) -> None:
         """Try at once whether the provider is back, if it is down."""
@@ -248,14 +195,10 @@ class Pool:
         if provider == self.provider:
             return
         self.provider = provider
-        self._limit = provider.connections
-        opening, self._opening = self._opening, set()
-        for each in opening:
-            each.cancel()
-        for link in list(self._links):
-            link.spent = True
-            if link.idle:
-                self._close(link)
+        self._ceiling.follow(provider.connections)
+        self._opening.cancel()
+        for link in self._links.spend():
+            self._close(link)
         if self.breaker.state == "probing":
             self._open()
         self._act()
@@ -263,12 +206,9 @@ class Pool:
     def stop(self) -> None:
         """Close what is idle, begin nothing more; transactions under way go on."""
         self._stopping = True
-        for link in list(self._links):
-            link.spent = True
-            if link.idle:
-                self._close(link)
-        for opening in list(self._opening):
-            opening.cancel()
+        for link in self._links.spend():
+            self._close(link)
+        self._opening.cancel()
         self._end_waiting(Retired(no_reply("the daemon stops")))
 
     def abort(self) -> None:
@@ -282,7 +222,7 @@ class Pool:
             self._links,
             opening=len(self._opening),
             waiting=len(self._waiting),
-            limit=min(self._limit, self.breaker.allowance),
+            limit=min(self._ceiling.now, self.breaker.allowance),
             now=self._clock.seconds(),
             idle_timeout=self.provider.idle_timeout,
             most=self.provider.messages_per_connection,
@@ -313,38 +253,24 @@ class Pool:
             link.spent = True
         if link.spent and link.idle:
             self._close(link)
-        outcomes = self._judge(self._without_poison(result, job), connection)
+        outcomes = result.outcomes if self._stopping else self._poison.outcomes(result, job.mail)
+        outcomes = self._judge(outcomes, connection)
         job.done(replace(result, outcomes=outcomes) if outcomes is not result.outcomes else result, job.argument)
         if self._waiting:
             self._act()
-
-    def _without_poison(self, result: Result, job: Job) -> tuple[Outcome, ...]:
-        """The outcomes; a second fault in a row with this mail, behind its MAIL, is the mail's own and defers it."""
-        fault = next((outcome for outcome in result.outcomes if isinstance(outcome, ProviderFault)), None)
-        if fault is None or not result.begun or fault.reply.code not in _MAYBE_THE_MAILS or self._stopping:
-            self._faulted.pop(job.mail, None)
-            return result.outcomes
-        if job.mail not in self._faulted:
-            if len(self._faulted) >= FAULTED:
-                del self._faulted[next(iter(self._faulted))]
-            self._faulted[job.mail] = None
-            return result.outcomes
-        del self._faulted[job.mail]
-        return tuple([Postponed(o.reply) if isinstance(o, ProviderFault) else o for o in result.outcomes])
 
     def _judge(self, outcomes: tuple[Outcome, ...], connection: Connection) -> tuple[Outcome, ...]:
         """Tell the breaker; a fault that is only the limit of connections becomes Retired."""
         now = self._clock.seconds()
         for outcome in outcomes:
-            kind = type(outcome)
-            if kind is Delivered:
+            if type(outcome) is Delivered:
                 self.last_success_at = now
                 if self.breaker.succeeded(now):
                     self._up()
                 return outcomes
         if self._stopping:
-            return _blameless(outcomes)
-        return self._judge_failure(min(outcomes, key=lambda outcome: _BLAME.index(type(outcome))), outcomes, connection)
+            return blameless(outcomes)
+        return self._judge_failure(worst_of(outcomes), outcomes, connection)
 
     def _judge_failure(
         self, worst: Outcome, outcomes: tuple[Outcome, ...], connection: Connection
@@ -352,7 +278,7 @@ class Pool:
         now = self._clock.seconds()
         if isinstance(worst, ProviderFault):
             if worst.reply.code == 421 and not connection.carried and self._lower_limit():
-                return _blameless(outcomes)
+                return blameless(outcomes)
             self._fault(worst)
         elif isinstance(worst, Retired):
             self._close_idle()
@@ -365,12 +291,8 @@ class Pool:
 
     def _lower_limit(self) -> bool:
         """If other connections work, their number is what the provider allows."""
-        others = sum(not link.spent for link in self._links)
-        if not others:
-            return False
-        self._limit = others
-        self._limited_at = self._clock.seconds()
-        return True
+        working = sum(not link.spent for link in self._links)
+        return self._ceiling.lower(working, self._clock.seconds())
 
     def _fault(self, fault: ProviderFault) -> None:
         if self.breaker.fault(self._clock.seconds(), str(fault.reply), fault.auth):
@@ -380,7 +302,7 @@ class Pool:
     def _end_waiting(self, outcome: ProviderFault | Retired) -> None:
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
-            job.done(Result((outcome,) * len(job.batch.recipients), usable=False), job.argument)
+            job.end(outcome)
 
     def _down(self, error: str) -> None:
         self._news.provider_down(self.name, error)
@@ -392,39 +314,27 @@ class Pool:
         self._changed()
 
     def _open(self) -> None:
-        opening = self.dial(self._clock.seconds() >= self._in_step_again)
-        self._opening.add(opening)
-        opening.addCallbacks(self._opened, self._failed, (opening,), {}, (opening,))
+        self._opening.add(self.dial(self._clock.seconds() >= self._in_step_again))
 
-    def _opened(self, connection: Connection, opening: Deferred[Connection]) -> None:
-        if self._stopping or opening not in self._opening:
+    def _opened(self, connection: Connection) -> None:
+        if self._stopping:
             connection.quit()
             return
-        self._opening.discard(opening)
         link = Link(connection)
-        connection.when_ended = lambda _: self._forget(link)
+        connection.when_ended = lambda _: self._links.discard(link)
         connection.idle_since = self._clock.seconds()
         self.certificate_ends = connection.certificate_ends
-        self._links.append(link)
+        self._links.add(link)
         self._depth = connection.depth
         if self.breaker.connected(self._clock.seconds()):
             self._up()
         self._act()
 
-    def _failed(self, failure: Failure, opening: Deferred[Connection]) -> None:
-        if self._stopping or opening not in self._opening:
-            return
-        self._opening.discard(opening)
-        error = failure.value
-        fault = error.outcome if isinstance(error, Fault) else ProviderFault(no_reply(f"unexpected: {error}"))
+    def _failed(self, fault: ProviderFault) -> None:
         refused = fault.reply.code in (0, 421) and not fault.auth
-        if self.breaker.state == "up" and refused and self._lower_limit():
+        if self._stopping or (self.breaker.state == "up" and refused and self._lower_limit()):
             return
         self._fault(fault)
-
-    def _forget(self, link: Link) -> None:
-        if link in self._links:
-            self._links.remove(link)
 
     def _close_idle(self) -> None:
         for link in [link for link in self._links if link.idle]:
@@ -433,10 +343,5 @@ class Pool:
     def _close(self, link: Link) -> None:
         link.spent = True
         link.connection.when_ended = None
-        self._forget(link)
+        self._links.discard(link)
         link.connection.quit()
-
-
-def _blameless(outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
-    """The same, with what looked like the provider's fault as what it was: a connection that is no more."""
-    return tuple([Retired(outcome.reply) if isinstance(outcome, ProviderFault) else outcome for outcome in outcomes])

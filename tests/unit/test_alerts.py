@@ -21,6 +21,7 @@ from relay.reply import Reply, no_reply
 from relay.schedule import Item, Schedule
 from relay.spool.spool import Held, SpoolFailing, Standing, State, Submission
 from relay.upstream.breaker import Breaker, Probes
+from relay.upstream.links import Job
 from relay.upstream.pool import Pool
 from relay.upstream.sender import Batch
 from tests.alerting import BOUNDS
@@ -115,7 +116,7 @@ class House:
         """A transaction at that provider."""
         pool = self.pools[name]
         pool.reserved += 1
-        pool.send(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), 1, lambda *_: None, None)
+        pool.send(Job(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), 1, lambda *_: None, None))
 
 
 def test_all_is_well() -> None:

@@ -13,8 +13,9 @@ from twisted.internet.task import Clock
 from relay.bounce.report import Letterhead
 from relay.delivery.account import Account
 from relay.delivery.brakes import Brakes
-from relay.delivery.delivery import AGAIN, Delivery, Settings
+from relay.delivery.delivery import Delivery, Settings
 from relay.delivery.flights import Flights
+from relay.delivery.ledger import AGAIN
 from relay.delivery.reports import Reports, Terms
 from relay.envelope import Envelope, Recipient
 from relay.events import Events

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from relay.delivery.delivery import AGAIN
+from relay.delivery.ledger import AGAIN
 from relay.outcome import CannotTake, OverLimit, ProviderFault, Uncertain
 from relay.reply import Reply, no_reply
 from relay.spool.spool import SpoolFailing, SpoolFull, State
-from relay.upstream.pool import PATIENCE
+from relay.upstream.links import PATIENCE
 from tests.providers import REFUSED, TAKEN, always, takes
 from tests.unit.test_delivery import LATER, NO, House, refuse_all
 
@@ -162,10 +162,10 @@ def test_a_trial_survives_a_change_of_another_provider() -> None:
     for _ in range(20):
         house.mail(sender="s@example.com")
     assert house.pools["first"].breaker.state == "paused"
-    house.delivery._unwritten += 1  # nothing is begun for a moment
+    house.delivery._ledger.unwritten += 1  # nothing is begun for a moment
     house.mail(sender="new@example.com")
     house.delivery.changed()
-    house.delivery._unwritten -= 1
+    house.delivery._ledger.unwritten -= 1
     house.providers["first"].says = takes
     house.delivery.pump()
 
@@ -251,7 +251,7 @@ def test_silence_lets_go_of_what_waits_for_a_connection() -> None:
     first = house.providers["first"]
     first.prompt = False
     house.mail("one@x.net")
-    house.pools["first"]._limit = 2
+    house.pools["first"]._ceiling.now = 2
     first.up = REFUSED
     house.mail("two@x.net")
     assert len(house.pools["first"]._waiting) == 1

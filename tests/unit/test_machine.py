@@ -495,7 +495,7 @@ class Machine(RuleBasedStateMachine):
         assert not house.schedule.items
         assert not house.schedule._octets
         assert not delivery._attempts
-        assert not delivery._settling
+        assert not delivery._ledger
         assert not delivery.is_blocked
         assert not delivery._digests._waiting
         lines = delivery.lines

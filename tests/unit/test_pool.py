@@ -12,7 +12,9 @@ from relay.envelope import Recipient
 from relay.outcome import Deferred, Outcome, ProviderFault, Retired, Uncertain
 from relay.reply import Reply, no_reply
 from relay.upstream.breaker import Breaker, Probes
-from relay.upstream.pool import LIMIT_GROWS, OUT_OF_STEP, Pool
+from relay.upstream.ceiling import GROWS
+from relay.upstream.links import Job
+from relay.upstream.pool import OUT_OF_STEP, Pool
 from relay.upstream.sender import Batch, Result
 from tests.providers import REFUSED, TAKEN, ScriptedProvider, always, takes
 
@@ -60,7 +62,7 @@ class House:
         """One more mail, if there is room for it."""
         assert self.pool.room() > 0
         self.pool.reserved += 1
-        self.pool.send(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), mail, self.done, None)
+        self.pool.send(Job(Batch("a@b.c", (Recipient("x@y.z"),), b"", b"x\r\n", 3), mail, self.done, None))
 
     def done(self, result: Result, _: None) -> None:
         """A transaction is over."""
@@ -210,7 +212,7 @@ def test_three_connections_and_no_more() -> None:
     assert len(house.provider.under_way) == 3  # the fourth went over a connection that works
 
     house.provider.up = None
-    house.tick(LIMIT_GROWS + 1)
+    house.tick(GROWS + 1)
     assert house.pool.limit == 4
 
 

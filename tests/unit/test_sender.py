@@ -40,10 +40,10 @@ from relay.outcome import (
 from relay.reply import Reply
 from relay.spool.spool import Body
 from relay.upstream.sender import Batch, Connection, Fault, Features, Result, connect
-from relay.upstream.sender.connection import WARM
 from relay.upstream.sender.content import PIECE
 from relay.upstream.sender.ehlo import offer
 from relay.upstream.sender.login import order
+from relay.upstream.sender.passage import WARM
 
 PROVIDER = Provider(host="127.0.0.1", name="primary", port=25, tls="none")
 SECRET = "correct horse"

@@ -8,7 +8,6 @@ Failure: whatever happens, each Batch gets a Result. A connection that is not us
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -18,40 +17,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from relay.config.values import Provider
-from relay.outcome import Outcome, Retired, Stage
+from relay.outcome import Stage
 from relay.reply import Reply, no_reply
 from relay.upstream.batch import Batch, Result
-from relay.upstream.sender.content import Content
+from relay.upstream.sender.content import Content, pour
 from relay.upstream.sender.deadline import Deadline
 from relay.upstream.sender.opening import AWAITED, Opening
+from relay.upstream.sender.passage import Passage, leaves_whole, retired
 from relay.upstream.sender.tls import Trust
-from relay.upstream.transaction import Transaction
-
-_PATIENCE = {Stage.MAIL: 300.0, Stage.RCPT: 300.0, Stage.DATA: 120.0, Stage.BODY: 180.0}
-"""Seconds (RFC 5321, 4.5.3.2). The one for the end of the mail is configured."""
-
-_RESET = 20.0
-
-WARM = 1.0
-"""Seconds for which a connection that has carried a mail is surely there."""
-
-_NEVER = sys.maxsize
-
-
-class _Passage(Transaction):
-    """A transaction on this connection.
-
-    end      octets of ours, counted from the first, after which its content has left; None until that is written
-    ours     whether it waits for us and not for the provider: for our disk
-    trouble  why that failed
-    """
-
-    __slots__ = ("done", "end", "ours", "trouble")
-
-    done: Deferred[Result]
-    end: int | None
-    ours: bool
-    trouble: Exception | None
 
 
 class Connection(Opening):
@@ -73,8 +46,8 @@ class Connection(Opening):
         self.out_of_step = False
         self.when_ended: Callable[[Reply], None] | None = None
         self._waiting: deque[tuple[Batch, Deferred[Result]]] = deque()
-        self._running: deque[_Passage] = deque()
-        self._answered: list[_Passage] = []
+        self._running: deque[Passage] = deque()
+        self._answered: list[Passage] = []
         self._held: bytes | None = None  # the content that is due, or what announces it
         self._clean = True
         self._usable = True
@@ -105,7 +78,7 @@ class Connection(Opening):
         """Carry one transaction; fires with its Result and never fails."""
         done: Deferred[Result] = Deferred()
         if self._is_over or self._quitting:
-            done.callback(Result(_retired(batch, no_reply("the connection is closed")), usable=False))
+            done.callback(retired(batch, no_reply("the connection is closed")))
             return done
         self._waiting.append((batch, done))
         self._begin()
@@ -177,7 +150,7 @@ class Connection(Opening):
         if not self._running:
             return ""
         job = self._running[0]
-        return f" while waiting for {AWAITED[Stage.DOT if self._has_left(job) else job.stage]}"
+        return f" while waiting for {AWAITED[Stage.DOT if job.has_left(self._outflow) else job.stage]}"
 
     def _begin(self) -> None:
         """Begin what waits, as far as it may be begun now."""
@@ -185,8 +158,10 @@ class Connection(Opening):
         while self._waiting and self._usable and self._may_begin():
             batch, done = self._waiting.popleft()
             behind = bool(running)
-            whole = behind or self._is_warm(batch)
-            job = _Passage(
+            whole = behind or (
+                self.carried > 0 and leaves_whole(batch, self.features, self.clock.seconds() - self.idle_since)
+            )
+            job = Passage(
                 batch,
                 self.features,
                 null_sender=self.provider.null_sender,
@@ -197,30 +172,14 @@ class Connection(Opening):
             job.done, job.end, job.ours, job.trouble = done, None, False, None
             octets = job.begin()
             if job.over:
-                done.callback(Result(_all_known(job), usable=True))
+                done.callback(job.result(usable=True))
                 continue
             running.append(job)
-            written = self._write(octets)
+            written = self.write(octets)
             if whole:
                 job.end = written
             if not behind:
                 self._watch()
-
-    def _is_warm(self, batch: Batch) -> bool:
-        """Whether a small mail may leave whole, its envelope unanswered, which saves a round trip (RFC 3030, 4.2).
-
-        Only where CHUNKING is offered, and on a connection that has just now carried a mail: one that the provider has
-        given up in silence would make it uncertain, where it costs nothing if MAIL goes ahead.
-        """
-        features = self.features
-        return (
-            features.chunking
-            and features.pipelining
-            and self.carried > 0
-            and self.clock.seconds() - self.idle_since < WARM
-            and batch.in_one_piece
-            and batch.before is None
-        )
 
     def _may_begin(self) -> bool:
         running = self._running
@@ -231,9 +190,9 @@ class Connection(Opening):
         batch, _ = self._waiting[0]
         return batch.in_one_piece and batch.before is None
 
-    def _take(self, job: _Passage, reply: Reply) -> None:
+    def _take(self, job: Passage, reply: Reply) -> None:
         """`job` is the oldest transaction, and the reply its own."""
-        if job.stage is Stage.BODY and self._has_left(job):
+        if job.stage is Stage.BODY and job.has_left(self._outflow):
             job.stage = Stage.DOT
         if not job.fits(reply):
             said = reply if reply.code == 0 else no_reply(f"where {AWAITED[job.stage]} was due came: {reply}")
@@ -261,17 +220,10 @@ class Connection(Opening):
             Deferred.fromCoroutine(self._send(job, octets))
             return
         outflow.looks_first = True
-        job.end = self._write(octets)
+        job.end = self.write(octets)
         outflow.looks_first = False
 
-    def _write(self, octets: bytes) -> int:
-        """Write; the place of its end in what left. TLS drops what is written once the other side has closed it."""
-        outflow = self._outflow
-        before = outflow.written
-        self.transport.write(octets)
-        return outflow.written if outflow.written - before >= len(octets) else _NEVER
-
-    def _over(self, job: _Passage, reply: Reply) -> None:
+    def _over(self, job: Passage, reply: Reply) -> None:
         self._running.popleft()
         self._held = None
         self._answered.append(job)
@@ -306,7 +258,7 @@ class Connection(Opening):
             if reply.code == 421:
                 job.retire(reply)
             else:
-                job.lose(reply, closed=closed, left=self._has_left(job), first=first)
+                job.lose(reply, closed=closed, left=job.has_left(self._outflow), first=first)
             first = False
         self._answered.extend(self._running)
         self._running.clear()
@@ -322,7 +274,7 @@ class Connection(Opening):
     def _retire_waiting(self, reply: Reply) -> None:
         waiting, self._waiting = self._waiting, deque()
         for batch, done in waiting:
-            done.callback(Result(_retired(batch, reply), usable=False))
+            done.callback(retired(batch, reply))
 
     def _say_quit(self) -> None:
         """No reply is due any more; whatever comes now is the one to QUIT."""
@@ -343,12 +295,9 @@ class Connection(Opening):
         if answered:
             self.idle_since = self.clock.seconds()
         for job in answered:
-            job.done.callback(Result(_all_known(job), self._usable, job.begun, job.trouble, self.features.dsn))
+            job.done.callback(job.result(usable=self._usable))
         if self._waiting and self._usable:
             self._begin()
-
-    def _has_left(self, job: _Passage) -> bool:
-        return job.end is not None and self._outflow.left >= job.end
 
     def _watch(self) -> None:
         """Begin to wait for what the oldest transaction needs next."""
@@ -361,16 +310,11 @@ class Connection(Opening):
                 emptied = self._outflow.emptied()
                 if emptied is not None:
                     emptied.addCallback(self._emptied, job)
-        self._deadline.set(self._patience(job))
+        self._deadline.set(job.patience(self.provider.dot_timeout))
 
-    def _emptied(self, _: None, job: _Passage) -> None:
+    def _emptied(self, _: None, job: Passage) -> None:
         if self._running and self._running[0] is job and job.stage is Stage.BODY:
             self._watch()
-
-    def _patience(self, job: _Passage) -> float:
-        if job.stage is Stage.DOT:
-            return self.provider.dot_timeout
-        return _RESET if job.resetting else _PATIENCE[job.stage]
 
     def _passed(self) -> None:
         """The deadline has passed."""
@@ -381,9 +325,9 @@ class Connection(Opening):
         if job.heard and job.stage in (Stage.RCPT, Stage.DATA):
             # It answered what came first and seems to have lost the rest.
             self.out_of_step = self.features.pipelining
-        self._end(no_reply(f"waited {self._patience(job):g} s in vain for {AWAITED[job.stage]}"))
+        self._end(no_reply(f"waited {self._deadline.seconds:g} s in vain for {AWAITED[job.stage]}"))
 
-    async def _send(self, job: _Passage, octets: bytes) -> None:
+    async def _send(self, job: Passage, octets: bytes) -> None:
         """Send content that has to wait for something, or is too large for one piece; `octets` come first."""
         try:
             if job.batch.before is not None:
@@ -392,9 +336,10 @@ class Connection(Opening):
                 job.ours = False
             if job.over:
                 return
-            written = self._write(octets)
+            written = self.write(octets)
             if job.streams:
-                await self._stream(job)
+                content = Content(job.batch, raw=self.features.chunking)
+                await pour(content, job, self.write, self._outflow, self._watch)
             else:
                 job.end = written
                 self._watch()
@@ -402,32 +347,3 @@ class Connection(Opening):
         except Exception as trouble:
             job.trouble = trouble
             self._end(no_reply(f"trouble of our own: {trouble}"), ours=True)
-
-    async def _stream(self, job: _Passage) -> None:
-        """Send a large body piece by piece, each when the one before has left."""
-        content = Content(job.batch, raw=self.features.chunking)
-        try:
-            while not (content.complete or job.over):
-                job.ours = True
-                octets = await content.next()
-                job.ours = False
-                if job.over:
-                    return
-                written = self._write(octets)
-                if content.complete:
-                    job.end = written
-                self._watch()
-                emptied = self._outflow.emptied()
-                if emptied is not None and not content.complete:
-                    await emptied
-        finally:
-            content.close()
-
-
-def _all_known(job: Transaction) -> tuple[Outcome, ...]:
-    """The outcomes of a transaction that is over."""
-    return tuple([outcome for outcome in job.outcomes if outcome is not None])
-
-
-def _retired(batch: Batch, reply: Reply) -> tuple[Outcome, ...]:
-    return (Retired(reply),) * len(batch.recipients)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred, succeed
 
 from relay.smtp.data.send import DotStuffer
 from relay.spool.spool import BodyReader
 from relay.upstream.batch import Batch
+from relay.upstream.sender.outflow import Outflow
+from relay.upstream.sender.passage import Passage
 
 PIECE = 128 * 1024
 """Octets that are read, and leave, at once."""
@@ -43,6 +47,28 @@ class Content:
     def close(self) -> None:
         """Give the body back."""
         self._reader.close()
+
+
+async def pour(
+    content: Content, job: Passage, write: Callable[[bytes], int], outflow: Outflow, watch: Callable[[], None]
+) -> None:
+    """Write all of it, each piece when the one before has left; `watch` is called whenever the next wait begins."""
+    try:
+        while not (content.complete or job.over):
+            job.ours = True
+            octets = await content.next()
+            job.ours = False
+            if job.over:
+                return
+            written = write(octets)
+            if content.complete:
+                job.end = written
+            watch()
+            emptied = outflow.emptied()
+            if emptied is not None and not content.complete:
+                await emptied
+    finally:
+        content.close()
 
 
 class _InMemory:

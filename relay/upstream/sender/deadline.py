@@ -11,10 +11,10 @@ LOOKS_EVERY = 20.0
 
 
 class Deadline:
-    """Calls `passed` once the deadline has passed. `since` is when it was last set."""
+    """Calls `passed` once the deadline has passed. `since` is when it was last set, and to how many `seconds`."""
 
     def __init__(self, clock: IReactorTime, passed: Callable[[], None]) -> None:
-        self.since = 0.0
+        self.since = self.seconds = 0.0
         self._clock = clock
         self._passed = passed
         self._at: float | None = None
@@ -25,6 +25,7 @@ class Deadline:
         """So many seconds from now."""
         now = self.since = self._clock.seconds()
         self._at = now + seconds
+        self.seconds = seconds
         if self._timer is None:
             self._look_in(min(seconds, LOOKS_EVERY), now)
         elif self._timer_at > self._at:

@@ -10,6 +10,7 @@ closed then.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -34,6 +35,8 @@ from relay.upstream.sender.tls import Handshake, Trust
 
 CLOSES_WITHIN = 2.0
 """Seconds a provider has to answer QUIT, and to close its side of a connection."""
+
+_NEVER = sys.maxsize
 
 AWAITED = {
     Stage.CONNECT: "the greeting",
@@ -298,6 +301,13 @@ class Opening(ESMTPSender):
 
     def _close_by_force(self) -> None:
         self.transport.abortConnection()
+
+    def write(self, octets: bytes) -> int:
+        """Write; the place of its end in what left. TLS drops what is written once the other side has closed it."""
+        outflow = self._outflow
+        before = outflow.written
+        self.transport.write(octets)
+        return outflow.written if outflow.written - before >= len(octets) else _NEVER
 
     def _say(self, line: bytes) -> None:
         self.transport.write(line + b"\r\n")
