@@ -19,7 +19,7 @@ run: $(VENV)/installed
 	$(BIN)/mailrelay demo
 
 test: $(VENV)/installed-to-test
-	$(BIN)/pytest --cov $(TESTS)
+	$(BIN)/pytest $(TESTS) --cov
 
 check: lint test
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_the_configuration_in_the_readme(tmp_path: Path) -> None:
         ("smtp.provider.example", 587, "starttls"),
         ("smtp.other.example", 465, "implicit"),
     ]
+
+
+def test_some_tests_by_make() -> None:
+    """`make test TESTS=…` runs those and no others."""
+    some = "tests/unit -k sqlite"
+    make = ["make", "--dry-run", "--assume-old=.venv/installed-to-test", "test", f"TESTS={some}"]
+    line = subprocess.run(make, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    _, *arguments = shlex.split(line)
+
+    # --cov takes a path that stands behind it for one to be measured, and then all tests are run.
+    assert arguments == [*some.split(), "--cov"]
 
 
 @pytest.mark.parametrize(("page", "number"), CONFIGURATIONS, ids=lambda it: named(it) if isinstance(it, Path) else None)
