@@ -10,11 +10,22 @@ import re
 from dataclasses import dataclass
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ATOM = r"""[^\s<>()\[\]:;,"']"""
+_ADDRESS = re.compile(rf"""(?:"[^"]{{0,64}}"|(?<!{_ATOM}){_ATOM}+)@(?:\[[^\]\s]*\]|{_ATOM}+)""")
 
 
 def printable(text: str) -> str:
     r"""`text` with every control character as `\xNN`, so that it can stand on a terminal, a page or a log line."""
     return text if text.isprintable() else _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+
+
+def nameless(text: str) -> str:
+    """`text`, a provider's words, with every mail address in it as `[address]`: pages name nobody.
+
+    >>> nameless("550 5.1.1 <b@example.net>: no such user")
+    '550 5.1.1 <[address]>: no such user'
+    """
+    return _ADDRESS.sub("[address]", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Figures:
     backlog     those of them that only flow through left out
     oldest      age of the oldest of them; 0.0 if none waits
     undelivered for how long some waited all the time and none was delivered
+    refusal     the provider and its words of the newest failure since the oldest one waits; "" where there is none
     free_bytes, free_inodes, all_inodes, total_bytes  of the spool's volume; no inodes in all: it counts none
     """
 
@@ -60,3 +61,4 @@ class Figures:
     free_inodes: int
     all_inodes: int
     providers: Sequence[Standing] = ()
+    refusal: tuple[str, str] = ("", "")

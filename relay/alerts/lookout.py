@@ -15,9 +15,10 @@ from relay.upstream.pool import Pool
 class Lookout:
     """See the module's docstring. None of it waits for anything.
 
-    pools  those of the moment, in order of preference
-    now    the spool's scale of time
-    wall   seconds since the epoch
+    pools    those of the moment, in order of preference
+    newest   the newest failure of a mail: when it was on the wall's clock, the provider and its words
+    now      the spool's scale of time
+    wall     seconds since the epoch
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Lookout:
         spool: Spool,
         schedule: Schedule,
         pools: Callable[[], Iterable[Pool]],
+        newest: Callable[[], tuple[float, str, str]],
         clock: IReactorTime,
         now: Callable[[], float],
         wall: Callable[[], float],
@@ -32,6 +34,7 @@ class Lookout:
         self._spool = spool
         self._schedule = schedule
         self._pools = pools
+        self._newest = newest
         self._clock = clock
         self._now = now
         self._wall = wall
@@ -48,23 +51,29 @@ class Lookout:
     def glance(self) -> Figures:
         """The figures between two checks, with the backlog of the last one."""
         spool, counts, now = self._spool, self._schedule.counts, self._clock.seconds()
-        oldest, health = spool.oldest, spool.health
+        health = spool.health
+        age = 0.0 if spool.oldest is None else max(self._now() - spool.oldest, 0.0)
         delivered_at = max((pool.last_success_at or 0.0 for pool in self._pools()), default=0.0)
         return Figures(
             waiting=counts["ready"] + counts["active"] + counts["deferred"],
             backlog=self._backlog,
-            oldest=0.0 if oldest is None else max(self._now() - oldest, 0.0),
-            undelivered=0.0 if oldest is None else max(now - max(delivered_at, self._quiet_at), 0.0),
+            oldest=age,
+            undelivered=0.0 if spool.oldest is None else max(now - max(delivered_at, self._quiet_at), 0.0),
             free_bytes=health.free_bytes,
             total_bytes=health.total_bytes,
             free_inodes=health.free_inodes,
             all_inodes=health.all_inodes,
             providers=tuple([self._standing(pool, now) for pool in self._pools()]),
+            refusal=self._refusal(age),
         )
 
     def troubled(self) -> bool:
         """Whether a provider is paused or refuses our login: what is not to wait for a check."""
         return any(pool.breaker.state == "paused" or pool.breaker.login_refused for pool in self._pools())
+
+    def _refusal(self, age: float) -> tuple[str, str]:
+        failed_at, provider, words = self._newest()
+        return (provider, words) if self._wall() - failed_at <= age else ("", "")
 
     def _standing(self, pool: Pool, now: float) -> Standing:
         breaker, ends = pool.breaker, pool.certificate_ends

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from relay.alerts.decision import Reading
 from relay.alerts.figures import Bounds, Figures, Standing
 from relay.bounce.words import span
-from relay.reply import printable
+from relay.reply import nameless, printable
 
 CERTIFICATE = 14 * 86400.0
 """A certificate that ends within so many seconds is an alert."""
@@ -93,7 +93,7 @@ def _backlog(figures: Figures, bounds: Bounds) -> Reading:
         figures.backlog,
         bounds.backlog,
         f"{_mails(figures.backlog, 'waits', 'wait')} to be delivered, where {bounds.backlog} are the limit; the oldest "
-        f"has waited for {span(figures.oldest)}. {_troubles(figures.providers)} {_LOOK}",
+        f"has waited for {span(figures.oldest)}. {_troubles(figures)} {_LOOK}",
         f"{_mails(figures.backlog, 'waits', 'wait')} to be delivered.",
     )
 
@@ -104,7 +104,7 @@ def _oldest(figures: Figures, bounds: Bounds) -> Reading:
         figures.oldest,
         bounds.oldest,
         f"The oldest mail has waited for {span(figures.oldest)}, where {span(bounds.oldest)} are the limit; "
-        f"{_mails(figures.waiting, 'waits', 'wait')} in all. {_troubles(figures.providers)} {_LOOK}",
+        f"{_mails(figures.waiting, 'waits', 'wait')} in all. {_troubles(figures)} {_LOOK}",
         f"The oldest mail has waited for {span(figures.oldest)}." if figures.oldest else "No mail waits.",
     )
 
@@ -115,7 +115,7 @@ def _stalled(figures: Figures, bounds: Bounds) -> Reading:
         figures.undelivered,
         bounds.oldest,
         f"Nothing was delivered for {span(figures.undelivered)}, though {_mails(figures.waiting, 'waits', 'wait')}. "
-        f"{_troubles(figures.providers)} {_LOOK}",
+        f"{_troubles(figures)} {_LOOK}",
         "Mail is delivered again." if figures.waiting else "No mail waits any more.",
     )
 
@@ -170,7 +170,7 @@ def _down(provider: Standing, figures: Figures, bounds: Bounds) -> Reading:
             f"has been down for {span(provider.down_for)}",
             "`mailrelay check` shows how far a connection comes.",
         )
-    message = f"The provider {provider.name} {what}{_said(provider)}. {_instead(provider, figures)} {advice}"
+    message = f"The provider {provider.name} {what}{_said(provider.last_error)}. {_instead(provider, figures)} {advice}"
     return Reading(f"provider_down:{provider.name}", beyond, within, message)
 
 
@@ -182,7 +182,7 @@ def _paused(provider: Standing, figures: Figures) -> Reading:
         name,
         True,
         False,
-        f"The provider {provider.name} is paused, since it refused one mail after another{_said(provider)}. "
+        f"The provider {provider.name} is paused, since it refused one mail after another{_said(provider.last_error)}. "
         f"{_instead(provider, figures)} Look whether the account there is suspended or its quota used up; "
         f"`mailrelay queue retry --provider {provider.name}` tries again at once.",
     )
@@ -205,9 +205,9 @@ def _certificate(provider: Standing) -> Reading:
     )
 
 
-def _said(provider: Standing) -> str:
-    """Behind what is wrong: in whose words."""
-    error = printable(provider.last_error).rstrip(".")
+def _said(words: str) -> str:
+    """Behind what is wrong: in whose words, with nobody's address in them."""
+    error = nameless(printable(words)).rstrip(".")
     if len(error) > _LONGEST:
         error = f"{error[:_LONGEST]} [cut]"
     if not error:
@@ -223,15 +223,18 @@ def _instead(provider: Standing, figures: Figures) -> str:
     return f"No other provider takes mail; {_mails(figures.waiting, 'waits', 'wait')}."
 
 
-def _troubles(providers: Sequence[Standing]) -> str:
-    """Which providers are the reason, if any are."""
+def _troubles(figures: Figures) -> str:
+    """Which providers are the reason, as far as they are, and what the newest mail was told."""
     troubles = [
         f"{provider.name} {'is paused' if provider.paused else f'has been down for {span(provider.down_for)}'}"
-        f"{_said(provider)}"
-        for provider in providers
+        f"{_said(provider.last_error)}"
+        for provider in figures.providers
         if not provider.up
-    ]
-    return f"{'. '.join(troubles)}." if troubles else "All providers are up."
+    ] or ["All providers are up"]
+    name, words = figures.refusal
+    if any(provider.up and provider.name == name for provider in figures.providers):
+        troubles.append(f"The newest failure was at {name}{_said(words)}")
+    return f"{'. '.join(troubles)}."
 
 
 def _mails(number: int, one: str, more: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,13 @@ class Account:
                 return
         if type(outcome) is not Delivered:
             self.mishaps.appendleft(Mishap(self._now(), uuid, provider, _LABELS[type(outcome)], str(reply)))
+
+    def newest(self) -> tuple[float, str, str]:
+        """The newest mishap: when, at which provider, and its words."""
+        if not self.mishaps:
+            return -math.inf, "", ""
+        mishap = self.mishaps[0]
+        return mishap.time, mishap.provider, mishap.reply
 
     def settled(self, envelope: Envelope, standings: Sequence[Standing], report: str) -> None:
         """Recipients have come to an end, or wait for a person; `report` is the id of the one that tells the sender."""

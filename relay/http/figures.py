@@ -6,7 +6,6 @@ Times are seconds since the epoch, by the wall's clock; ages and durations are s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,9 +13,7 @@ from typing import Literal
 
 from relay.log import timestamp
 from relay.metrics import Gauges
-
-_ATOM = r"""[^\s<>()\[\]:;,"']"""
-_ADDRESS = re.compile(rf"""(?:"[^"]{{0,64}}"|(?<!{_ATOM}){_ATOM}+)@(?:\[[^\]\s]*\]|{_ATOM}+)""")
+from relay.reply import nameless
 
 Status = Literal["ok", "degraded", "failing"]
 
@@ -140,15 +137,6 @@ class Health:
         if not self.taking or ProviderState.UP not in states:
             return "failing"
         return "degraded" if self.alerts or any(state is not ProviderState.UP for state in states) else "ok"
-
-
-def nameless(text: str) -> str:
-    """`text`, a provider's words, with every mail address in it as `[address]`: pages name nobody.
-
-    >>> nameless("550 5.1.1 <b@example.net>: no such user")
-    '550 5.1.1 <[address]>: no such user'
-    """
-    return _ADDRESS.sub("[address]", text)
 
 
 def document(health: Health) -> dict[str, object]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from string import Template
 from time import gmtime, strftime
 
-from relay.http.figures import Failure, Health, Provider, ProviderState, Queue, nameless
-from relay.reply import printable
+from relay.http.figures import Failure, Health, Provider, ProviderState, Queue
+from relay.reply import nameless, printable
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "providers": ("Name", "State", "Connections", "Last success", "Last error"),

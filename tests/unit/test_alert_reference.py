@@ -46,6 +46,8 @@ def examples() -> Iterator[Reading]:
     """What the page shows, in its order."""
     for name in ("backlog", "oldest", "stalled", "disk"):
         yield reading(name, TROUBLED)
+    refusal = ("secondary", "450 4.2.1 You send too much")
+    yield reading("stalled", replace(TROUBLED, providers=(Standing("secondary"),), refusal=refusal))
     yield from held_readings(2, 3)
     for provider in (DOWN, LOGIN):
         yield reading("provider_down:primary", replace(TROUBLED, providers=(provider, Standing("secondary"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,7 @@ class House:
         self.spool.health = replace(self.spool.health, free_bytes=2**40)
         self.providers = {name: ScriptedProvider(name, self.clock) for name in ("a", "b")}
         self.pools = {name: self.pool(provider) for name, provider in self.providers.items()}
+        self.newest = (-math.inf, "", "")
         self.items: list[Item] = []
         self.schedule = Schedule(
             self.spool, self.clock, self.clock.seconds, 100, lambda item, _: self.items.append(item), print
@@ -53,7 +55,13 @@ class House:
             repeat,
             [Outbox(self.carry, print)],
             Lookout(
-                self.spool, self.schedule, lambda: list(self.pools.values()), self.clock, self.clock.seconds, self.wall
+                self.spool,
+                self.schedule,
+                lambda: list(self.pools.values()),
+                lambda: self.newest,
+                self.clock,
+                self.clock.seconds,
+                self.wall,
             ),
             self.spool,
             self.clock,
@@ -242,6 +250,26 @@ def test_mail_that_waits() -> None:
 
     assert house.names() == []
     assert len(house.logged()) == 6
+
+
+def test_mail_that_everybody_defers() -> None:
+    """Every provider is up, so it is the newest failure that says why; not one from before the oldest mail came."""
+    house = House()
+    house.tick(100)
+    house.newest = (house.wall() - 1, "a", "450 4.2.1 <b@example.net> has enough")
+    house.mail()
+    house.tick(1900)
+    [before, *_] = house.told
+    house.newest = (house.wall(), "b", "450 4.2.1 <b@example.net> has enough")
+    house.tick(3600)
+
+    assert before.alert == "oldest"
+    assert "All providers are up. `mailrelay" in before.message
+    assert house.told[-1].state == "repeated"
+    assert (
+        'All providers are up. The newest failure was at b; it said "450 4.2.1 <[address]> has enough". '
+        in house.told[-1].message
+    )
 
 
 def test_mail_after_a_quiet_night() -> None:

@@ -18,8 +18,8 @@ from relay.http.figures import (
     Totals,
     document,
     gauges,
-    nameless,
 )
+from relay.reply import nameless
 
 UP = Provider("primary", ProviderState.UP, Connections(2, 1, 10), None, 1700000000.0)
 DOWN = Provider("backup", ProviderState.DOWN, Connections(0, 0, 4), "550 <b@example.net> refused", None)
