@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import PATIENCE
+from tests.npm import from_npm
 from tests.running import Running, configure
 from tests.sending import SENDMAIL
 from tests.sink import Mail, Sink
@@ -84,13 +85,7 @@ def _fresh(sink: Sink) -> None:
 @pytest.fixture(scope="module")
 def nodemailer(folder: Path) -> None:
     """Node's package, from the registry that npm knows."""
-    done = subprocess.run(
-        ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "nodemailer@7"],
-        cwd=folder, check=False, capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    if done.returncode and os.environ.get("CI") != "true":
-        pytest.skip(f"npm does not get nodemailer: {done.stderr}")
-    assert done.returncode == 0, done.stderr
+    from_npm(folder, "nodemailer@7")
 
 
 def run(folder: Path, command: Sequence[object], words: bytes = b"", environ: Mapping[str, str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests.browser import Browser
 from tests.daemon import free_port
+from tests.npm import from_npm
 from tests.running import Running, configure, letter, soon
 from tests.sink import Sink
 
@@ -181,15 +181,23 @@ def test_a_phone(browser: Browser, daemon: Daemon) -> None:
         browser.command("Emulation.clearDeviceMetricsOverride")
 
 
-@pytest.mark.skipif("AXE" not in os.environ, reason="AXE is to be the path of axe-core's axe.min.js (npm has it)")
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script that looks for what shuts people out."""
+    folder = tmp_path_factory.mktemp("axe")
+    from_npm(folder, "axe-core@4")
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
+@pytest.mark.needs("node", "npm")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_accessibility(browser: Browser, daemon: Daemon, scheme: str) -> None:
+def test_accessibility(browser: Browser, daemon: Daemon, axe: str, scheme: str) -> None:
     """Nothing is found wrong while mail waits and a provider is down, nor once the daemon is gone."""
     daemon.primary.stop()
     daemon.defer(3)
     daemon.shown(browser)
     browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-    browser.run(Path(os.environ["AXE"]).read_text("utf-8"))
+    browser.run(axe)
 
     def found() -> list[Any]:
         faults: list[Any] = browser.run("return axe.run().then(all => all.violations)")
