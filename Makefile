@@ -1,13 +1,14 @@
 # make run    a relay, a provider to play with and the status page, here and now
 # make test   every test, warnings being errors, with coverage      (TESTS="tests/unit -k sqlite" for some)
 # make check  format, lint, types, then every test
-# make bench  beside Postfix (Debian's; as root)
+# make bench  beside Postfix (Debian's; as root), and with a long queue; CASES="backlog million --write" for some
 # make fuzz   any octets as commands and as content, SECONDS=300 for each, then sessions at random
 
 PYTHON := python3 python3.14 python3.13 python3.12 python3.11 python
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS :=
+CASES :=
 SECONDS := 300
 # Folders are among them: theirs is the time at which a module went away.
 SOURCES := setup.cfg pyproject.toml README.md LICENSE \
@@ -29,7 +30,7 @@ lint: $(VENV)/installed-to-test
 	$(BIN)/mypy
 
 bench: $(VENV)/installed-to-test
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(CASES)
 
 fuzz: $(VENV)/installed-to-test
 	$(BIN)/pip install --quiet '.[fuzz]'

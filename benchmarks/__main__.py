@@ -13,15 +13,17 @@ import argparse
 import platform
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.backlog import Waiting, drained
 from benchmarks.distance import Distance
+from benchmarks.figures import Figures, enter
+from benchmarks.figures import load as begin_load
 from benchmarks.peers import SETTINGS, Mailrelay, Peer, Postfix
 from benchmarks.sink import Sink
 
@@ -40,6 +42,7 @@ class Case:
     connections: int = 10
     workers: int = 10
     depths: tuple[int, ...] = (1,)
+    backlog: bool = False
 
 
 CASES = {
@@ -50,28 +53,27 @@ CASES = {
     "megabyte": Case("4 sessions, 1 MiB", 300, size=2**20, sessions=4),
     "large": Case("2 sessions, 20 MiB", 20, size=20 * 2**20, sessions=2),
     "distance": Case("25 ms each way, 10 connections, CHUNKING", 2000, delay=0.025, workers=40, depths=(1, 4)),
+    "backlog": Case("20,000 that waited for the provider", 20_000, backlog=True),
 }
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One run: per second taken and arrived, milliseconds of CPU a mail, MiB at most, recipients missing."""
-
-    taken: float
-    arrived: float
-    cpu: float
-    memory: float
-    missing: int
+MILLION = "million"
+WAITING = (0, 100_000, 1_000_000)
+NEW = 3000
+"""Mails that are handed in where others wait."""
 
 
 def run(case: Case, start: Callable[[Path, int], Peer]) -> Figures:
     """One peer, one case."""
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/var/tmp"))  # not a tmpfs: a sync has to cost what it costs
     folder.chmod(0o755)  # Postfix has users of its own
+    if case.backlog:
+        try:
+            return drained(case.mails, folder, start)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     sink = Sink(chunking=bool(case.delay))
     distance = Distance(sink.port, case.delay) if case.delay else None
     try:
-        with running(start(folder / "peer", distance.port if distance else sink.port)) as peer:
+        with closing(start(folder / "peer", distance.port if distance else sink.port)) as peer:
             return measure(case, peer, sink)
     finally:
         if distance:
@@ -80,23 +82,18 @@ def run(case: Case, start: Callable[[Path, int], Peer]) -> Figures:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def running(peer: Peer) -> Iterator[Peer]:
-    """End it, whatever happens."""
-    try:
-        yield peer
-    finally:
-        peer.close()
-
-
 def measure(case: Case, peer: Peer, sink: Sink) -> Figures:
     """Load, and the wait for the last recipient to arrive."""
     wanted = case.mails * case.recipients
-    command = ["smtp-source", "-s", str(case.sessions), "-m", str(case.mails), "-l", str(case.size)]
-    command += ["-r", str(case.recipients), "-f", "a@example.com", "-t", "b@example.net"]
-    command += ["-d"] if case.persistent else []
     before, began = peer.cpu(), time.monotonic()
-    load = subprocess.Popen([*command, f"127.0.0.1:{peer.port}"])
+    load = begin_load(
+        peer.port,
+        case.mails,
+        size=case.size,
+        sessions=case.sessions,
+        recipients=case.recipients,
+        persistent=case.persistent,
+    )
     memory = taken = 0.0
     last, moved = -1, began
     while sink.count < wanted:
@@ -130,33 +127,66 @@ def peers(case: Case) -> dict[str, Callable[[Path, int], Peer]]:
     return found
 
 
+def compare(case: Case, rounds: int) -> Iterator[str]:
+    """The rows of one case."""
+    figures: dict[str, list[Figures]] = {peer: [] for peer in peers(case)}
+    for _ in range(rounds):
+        for peer, start in peers(case).items():
+            figures[peer].append(run(case, start))
+    base = statistics.median(each.arrived for each in figures["Postfix"])
+    for peer, runs in figures.items():
+        arrived = statistics.median(each.arrived for each in runs)
+        yield (
+            f"| {case.says} | {peer} | {statistics.median(each.taken for each in runs):.0f} | {arrived:.0f} "
+            f"| {arrived / base:.2f} | {statistics.median(each.cpu for each in runs):.2f} "
+            f"| {max(each.memory for each in runs):.0f} | {sum(each.missing for each in runs)} |"
+        )
+
+
+def wait(rounds: int) -> Iterator[str]:
+    """The rows that tell what a long queue costs."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/var/tmp"))
+    try:
+        spools = [Waiting(folder / str(count), count) for count in WAITING]
+        for _ in range(rounds):
+            for spool in spools:
+                spool.run(NEW)
+        base = statistics.median(spools[0].taken)
+        for spool in spools:
+            taken = statistics.median(spool.taken)
+            yield (
+                f"| {spool.count:,} | mailrelay | {statistics.median(spool.ready):.1f} | {taken:.0f} "
+                f"| {taken / base:.2f} | {spool.memory:.0f} |"
+            )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
     """Read the arguments, run, print."""
+    names = [*CASES, MILLION]
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all of them")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(names)}; all of them")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="put the rows into docs/performance.md as well")
     arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(names):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}")
     print(f"{platform.platform()}, Python {platform.python_version()}")
     print("Postfix:", ", ".join(f"{name}={value}" for name, value in SETTINGS.items()), "\n", flush=True)
-    print("| case | peer | taken/s | arrived/s | ratio | CPU ms a mail | MiB | missing |")
-    print("|---|---|---|---|---|---|---|---|")
-    if unknown := set(arguments.cases) - set(CASES):
-        parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    for name in arguments.cases or CASES:
-        case = CASES[name]
-        figures: dict[str, list[Figures]] = {peer: [] for peer in peers(case)}
-        for _ in range(arguments.rounds):
-            for peer, start in peers(case).items():
-                figures[peer].append(run(case, start))
-        base = statistics.median(each.arrived for each in figures["Postfix"])
-        for peer, runs in figures.items():
-            arrived = statistics.median(each.arrived for each in runs)
-            print(
-                f"| {case.says} | {peer} | {statistics.median(each.taken for each in runs):.0f} | {arrived:.0f} "
-                f"| {arrived / base:.2f} | {statistics.median(each.cpu for each in runs):.2f} "
-                f"| {max(each.memory for each in runs):.0f} | {sum(each.missing for each in runs)} |",
-                flush=True,
-            )
+    for name in arguments.cases or names:
+        if name == MILLION:
+            print("\n| waiting | peer | ready after, s | taken/s | ratio | MiB |\n|---|---|---|---|---|---|")
+            rows = wait(arguments.rounds)
+        else:
+            if name == (arguments.cases or names)[0]:
+                print("| case | peer | taken/s | arrived/s | ratio | CPU ms a mail | MiB | missing |")
+                print("|---|---|---|---|---|---|---|---|")
+            rows = compare(CASES[name], arguments.rounds)
+        for row in rows:
+            print(row, flush=True)
+            if arguments.write:
+                enter(row)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,9 @@ class Peer(Protocol):
     def memory(self) -> float:
         """MiB resident now (shared pages counted once), by all of its processes."""
 
+    def retry(self) -> None:
+        """Have it try again now what waits for a provider that was down."""
+
     def close(self) -> None:
         """End it."""
 
@@ -78,13 +81,13 @@ def await_port(port: int, seconds: float = 20.0) -> None:
 
 
 class Mailrelay:
-    """`twistd -n mailrelay` with the checkout's Python."""
+    """`twistd -n mailrelay` with the checkout's Python; `ready` is how many seconds passed until it greeted."""
 
     name = "mailrelay"
 
     def __init__(self, folder: Path, provider: int, *, connections: int, workers: int = 10, depth: int = 1) -> None:
         self.port = free_port()
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "relay.toml"
         configuration.write_text(
             f"""hostname = "bench.example"
@@ -108,6 +111,7 @@ pipeline_depth = {depth}
 """
         )
         twistd = Path(sys.executable).with_name("twistd")
+        began = time.monotonic()
         self._process = subprocess.Popen(
             [twistd, "-n", "--pidfile=", "mailrelay", "--config", configuration],
             cwd=folder,
@@ -115,6 +119,7 @@ pipeline_depth = {depth}
             stderr=subprocess.DEVNULL,
         )
         await_port(self.port)
+        self.ready = time.monotonic() - began
 
     def cpu(self) -> float:
         """See Peer."""
@@ -123,6 +128,20 @@ pipeline_depth = {depth}
     def memory(self) -> float:
         """See Peer."""
         return _memory(self._process.pid)
+
+    def highest(self) -> float:
+        """MiB that were resident at most so far."""
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+    def retry(self) -> None:
+        """See Peer."""
+        self._process.send_signal(signal.SIGHUP)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._process.kill()
+        self._process.wait()
 
     def close(self) -> None:
         """See Peer."""
@@ -176,6 +195,10 @@ class Postfix:
     def memory(self) -> float:
         """See Peer."""
         return sum(_memory(pid) for pid in (self._master, *_children(self._master)))
+
+    def retry(self) -> None:
+        """See Peer."""
+        self._postfix("flush")
 
     def close(self) -> None:
         """See Peer."""

@@ -98,11 +98,11 @@ class Dialogue(asyncio.Protocol):
 
 
 class Sink:
-    """The process, listening on a free port of loopback; `count` is the recipients that it took."""
+    """The process, listening on a port of loopback (a free one, if none is named); `count`: recipients that it took."""
 
-    def __init__(self, chunking: bool = False) -> None:
+    def __init__(self, chunking: bool = False, port: int = 0) -> None:
         self._count: Synchronized[int] = multiprocessing.Value("q", 0)
-        self._port: Synchronized[int] = multiprocessing.Value("i", 0)
+        self._port: Synchronized[int] = multiprocessing.Value("i", port)
         ready = multiprocessing.Event()
         self._process = multiprocessing.Process(
             target=_serve, args=(self._count, self._port, ready, chunking), daemon=True
@@ -128,7 +128,9 @@ class Sink:
 
 def _serve(count: Synchronized[int], port: Synchronized[int], ready: Event, chunking: bool) -> None:
     async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: Dialogue(count, chunking), "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Dialogue(count, chunking), "127.0.0.1", port.value
+        )
         port.value = server.sockets[0].getsockname()[1]
         ready.set()
         await server.serve_forever()

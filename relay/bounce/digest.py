@@ -15,7 +15,7 @@ from relay.bounce import mime
 from relay.bounce.fate import Fate, plain_address
 from relay.bounce.notice import Kind
 from relay.bounce.report import Letterhead
-from relay.bounce.words import closing, paragraph, said, subject_of
+from relay.bounce.words import closing, paragraph, subject_of, told
 from relay.envelope import Recipient
 from relay.reply import printable
 
@@ -24,7 +24,7 @@ LISTED = 2000
 
 _HEADINGS = {
     Kind.FAILURE: "Not delivered, and not tried again:",
-    Kind.DELAY: "Not delivered yet, and still tried:",
+    Kind.DELAY: "Not delivered yet, and still tried; you need not send it again:",
     Kind.SUCCESS: "Handed on to a server that does not report what becomes of a mail:",
 }
 
@@ -74,9 +74,11 @@ def read(report: bytes) -> Account | None:
 
 
 def _fate(block: Message) -> Fate:
+    """A failure with a status of class 4 is what was given up for its age."""
     address = plain_address(_behind_type(block, "Final-Recipient"))
     reply, remote = _behind_type(block, "Diagnostic-Code"), _behind_type(block, "Remote-MTA")
-    return Fate(Recipient(address), reply, remote, 0.0)
+    expired = _value(block, "Action") == Kind.FAILURE.value and _value(block, "Status").startswith("4")
+    return Fate(Recipient(address), reply, remote, 0.0, expired)
 
 
 def _behind_type(block: Message, name: str) -> str:
@@ -127,4 +129,4 @@ def _lines(account: Account, room: int) -> Iterator[str]:
     yield f"  Id:      {account.uuid}"
     for fate in account.fates[:room]:
         yield f"    {printable(fate.recipient.address)}"
-        yield from paragraph(said(fate), 6)
+        yield from told(account.kind, fate, "for its age")

@@ -33,7 +33,9 @@ _ADVICE = (
     (r"5\.6\.7", "The address has letters that are not ASCII, which no provider here takes. Ask for another address."),
     (r"4\.4\.7|4\..*", "The mail itself may be fine. Send it again if it still matters."),
 )
-_OTHER_ADVICE = "The words above say why. If they do not help, show them to whoever looks after this system."
+_OTHER_ADVICE = (
+    "The words above say why. If they do not help, show them, with the mail's id, to whoever looks after this system."
+)
 
 _OPENING = {
     Kind.FAILURE: "Your mail could not be delivered to",
@@ -55,7 +57,7 @@ def story(kind: Kind, fates: Sequence[Fate], age: float, until: float, ending: S
     """The whole first part. `age` of the mail in seconds; `until`: when a mail that waits will be given up."""
     lines = [f"{_OPENING[kind]} {'this recipient' if len(fates) == 1 else f'these {len(fates)} recipients'}:", ""]
     for fate in fates:
-        lines += [f"    {printable(fate.recipient.address)}", *_said(kind, fate, age), ""]
+        lines += [f"    {printable(fate.recipient.address)}", *told(kind, fate, f"after {span(age)}"), ""]
     match kind:
         case Kind.FAILURE:
             lines += paragraph("It is not tried again. What was delivered to others stays delivered.")
@@ -106,9 +108,10 @@ def said(fate: Fate) -> str:
     return f"{fate.remote} said: {reply}" if fate.quoted else f"{fate.remote}: {reply}"
 
 
-def _said(kind: Kind, fate: Fate, age: float) -> Iterator[str]:
+def told(kind: Kind, fate: Fate, given_up: str) -> Iterator[str]:
+    """What is said below a recipient: who said what, and what to do. `given_up`: when or why, if that is so."""
     if fate.expired:
-        yield from paragraph(f"given up after {span(age)}; the last answer was:", 6)
+        yield from paragraph(f"given up {given_up}; the last answer was:", 6)
     yield from paragraph(said(fate), 6)
     if kind is Kind.FAILURE:
         yield from paragraph(_advice(fate.status(kind)), 6)

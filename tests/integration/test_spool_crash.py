@@ -77,14 +77,19 @@ def user(directory: Path, rounds: int, strace: Sequence[str] = ()) -> subprocess
     )
 
 
+def bench_of(directory: Path) -> Bench:
+    """Where the spool that another process used can be looked at."""
+
+    def start(pump: Pump, now: object, place: int) -> SqliteSpool:
+        return open_spool(directory, reactor=pump, now=time.time, random_bits=random.getrandbits, min_free=0)
+
+    return Bench(start)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """The spool that the other process used."""
-
-    def start(pump: Pump, now: object, place: int) -> SqliteSpool:
-        return open_spool(tmp_path / "spool", reactor=pump, now=time.time, random_bits=random.getrandbits, min_free=0)
-
-    bench = Bench(start)
+    bench = bench_of(tmp_path / "spool")
     yield bench
     bench.close()
 

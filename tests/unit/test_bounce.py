@@ -453,7 +453,7 @@ def test_a_report_is_read_back() -> None:
         SENT,
         MAIL.uuid,
         "Invoice 17",
-        (replace(NO_USER, at=0), replace(late, at=0, expired=False)),
+        (replace(NO_USER, at=0), replace(late, at=0)),
     )
     whole = Original(HEADER + b"\r\nx\r\n", whole=True)
     account = read(failure_report(LETTERHEAD, matter(original=whole), [NO_USER]))
@@ -486,8 +486,10 @@ def test_a_digest_says_what_all_of_them_said() -> None:
         "    b@example.net\n"
         "      smtp.primary.example said: 550 5.1.1 <b@example.net>: No such user\n"
         "      here\n"
+        "      There is no such mailbox. Look for a slip in the address, then\n"
+        "      send the mail again.\n"
         "\n"
-        "Not delivered yet, and still tried:\n"
+        "Not delivered yet, and still tried; you need not send it again:\n"
         "\n"
         "  Subject: Invoice 17\n"
         f"  Sent:    {SENT}\n"
@@ -498,6 +500,18 @@ def test_a_digest_says_what_all_of_them_said() -> None:
         "Written by mailrelay on app1.example.com.\n"
         "Nobody reads what is answered to this mail.\n"
     )
+
+
+def test_a_digest_says_what_was_given_up_for_its_age() -> None:
+    """Else "try again later" would stand below "not tried again"."""
+    late = replace(NO_USER, reply="451 4.7.1 Greylisted, try again later", expired=True)
+    text = parsed(digest(LETTERHEAD, UUID, NOW, "app@example.com", accounts(failure(late)))).get_content()
+    assert (
+        "    b@example.net\n"
+        "      given up for its age; the last answer was:\n"
+        "      smtp.primary.example said: 451 4.7.1 Greylisted, try again later\n"
+        "      The mail itself may be fine. Send it again if it still matters.\n"
+    ) in text.replace("\r\n", "\n")
 
 
 def test_a_digest_of_failures_says_so_in_its_subject() -> None:

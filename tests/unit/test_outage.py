@@ -91,6 +91,36 @@ def test_no_stampede_when_it_is_back() -> None:
     assert house.schedule.waiting == 0
 
 
+@pytest.mark.parametrize("senders", [1, 2, 60])
+def test_it_refuses_everything_for_ten_minutes(senders: int) -> None:
+    """Sixty mails wait for it: five of them bounce, and the others are delivered once it takes mail again."""
+    house = House(names=["first"])
+    first = house.providers["first"]
+    first.up = REFUSED
+    mails = [house.mail(f"r{number}@x.net", sender=f"s{number % senders}@example.com") for number in range(60)]
+    house.tick(20.0)
+    taken: Counter[str] = Counter()
+
+    def says(batch: Batch) -> tuple[tuple[Outcome, ...], bool]:
+        suspended = bool(batch.sender) and house.clock.seconds() < 620.0
+        taken.update([to.address for to in batch.recipients if not suspended])
+        return ((NO if suspended else TAKEN,) * len(batch.recipients), True)
+
+    first.up, first.says = None, says
+    house.tick(600.0, step=1.0)
+    assert len(house.log.of("bounced")) == 5
+    assert len(house.log.of("provider_paused")) == 1
+    house.tick(2 * HOUR, step=1.0)
+
+    assert house.schedule.waiting == 0
+    bounced = {line["id"] for line in house.log.of("bounced")}
+    assert len(bounced) == len(house.log.of("bounced")) == 5
+    for mail in mails:
+        assert taken[mail.recipients[0].address] == (mail.uuid not in bounced)
+    results = Counter(str(line["result"]) for line in house.log.of("finished"))
+    assert results == {"delivered": 55 + 5, "bounced": 5}  # five of them are reports
+
+
 def test_the_second_provider_goes_down_while_the_first_defers() -> None:
     """The round ends with what the first one said, and that one is tried again: a good provider is never waited for."""
     house = House()

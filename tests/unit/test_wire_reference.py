@@ -1,4 +1,4 @@
-"""The page about the wire: each of its rows names tests, and they are there."""
+"""The pages about the wire and about delivery: each of their rows names tests, and they are there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import pytest
 from tests.daemon import CHECKOUT
 from tests.dialog import DIRECTORY
 
-PAGE = (CHECKOUT / "docs" / "reference" / "wire.md").read_text("utf-8")
-ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.endswith("| shown by |")]
+PAGES = [CHECKOUT / "docs" / "reference" / "wire.md", CHECKOUT / "docs" / "explanation" / "delivery.md"]
+ROWS = [
+    line
+    for page in PAGES
+    for line in page.read_text("utf-8").splitlines()
+    if line.startswith("| ") and not line.endswith("| shown by |")
+]
 
 
 def functions(file: str) -> set[str]:
