@@ -11,7 +11,9 @@ _V1_LIMIT = 107
 _V1 = re.compile(rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|TCP([46]) ([^ ]+) ([^ ]+) ([0-9]{1,5}) ([0-9]{1,5}))\r\n")
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_LIMIT = 4096
-_V2_SIZES = {1: 12, 2: 36}  # addresses and ports, of IPv4 and IPv6
+_V2_SIZES = {0x11: 12, 0x21: 36}  # addresses and ports, of TCP over IPv4 and IPv6
+_V2_NAMELESS = frozenset({0x00, 0x31})  # of an unknown kind, and of unix sockets
+_LAST_PORT = 65535
 
 
 class ProxyError(ValueError):
@@ -51,6 +53,8 @@ def _version_1(octets: bytes) -> ProxyHeader | None:
         raise ProxyError("a PROXY line that says nothing")
     if match[1] is None:
         return ProxyHeader("", 0, end)
+    if int(match[4]) > _LAST_PORT or int(match[5]) > _LAST_PORT:
+        raise ProxyError("a PROXY line with a bad port")
     kind = IPv4Address if match[1] == b"4" else IPv6Address
     try:
         source, _ = kind(match[2].decode("ascii")), kind(match[3].decode("ascii"))
@@ -68,12 +72,11 @@ def _version_2(octets: bytes) -> ProxyHeader | None:
     size = 16 + length
     if len(octets) < size:
         return None
-    kind = family >> 4
-    if version_and_command == 0x20 or kind not in _V2_SIZES:  # LOCAL, or no IP address
+    if version_and_command == 0x20 or family in _V2_NAMELESS:  # 0x20 is LOCAL
         return ProxyHeader("", 0, size)
-    if length < _V2_SIZES[kind]:
-        raise ProxyError("a PROXY header without its addresses")
-    width = 4 if kind == 1 else 16
-    source = (IPv4Address if kind == 1 else IPv6Address)(octets[16 : 16 + width])
+    if family not in _V2_SIZES or length < _V2_SIZES[family]:
+        raise ProxyError("a PROXY header without the addresses of a TCP connection")
+    width = 4 if family == 0x11 else 16
+    source = (IPv4Address if family == 0x11 else IPv6Address)(octets[16 : 16 + width])
     (port,) = struct.unpack_from("!H", octets, 16 + 2 * width)
     return ProxyHeader(str(source), port, size)
