@@ -27,6 +27,7 @@ from relay.delivery.lines import Lines, Task
 from relay.delivery.reports import Reports
 from relay.delivery.suspects import Suspects
 from relay.events import Events
+from relay.outcome import ProviderFault
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
 from relay.spool.spool import Body, Damaged, Spool, SpoolError, State
@@ -321,7 +322,8 @@ class Delivery:
     def _go_on(self, attempt: Attempt) -> None:
         now, item = self._clock.seconds(), attempt.item
         if attempt.again and attempt.trouble is None:
-            self.lines.put(Task(item, list(attempt.again)), first=True)
+            failed = attempt.flies and any(isinstance(outcome, ProviderFault) for outcome in attempt.outcomes)
+            self.lines.put(Task(item, list(attempt.again), failed=attempt.pool.name if failed else ""), first=True)
         elif attempt.again:  # the disk failed while the body left
             self.lines.pause(Task(item, list(attempt.again), now + AGAIN))
         if attempt.rest:

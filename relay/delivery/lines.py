@@ -28,11 +28,15 @@ GRAIN = 0.05
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """Recipients of one mail, by number, that are to go to one provider; none of them before `not_before`."""
+    """Recipients of one mail, by number, that are to go to one provider; none of them before `not_before`.
+
+    failed  the provider that failed while it had them, or "": others are to be tried there before them
+    """
 
     item: Item
     numbers: list[int]
     not_before: float = 0.0
+    failed: str = ""
 
 
 class Trials(Protocol):
@@ -79,7 +83,10 @@ class Lines:
         self._pauses.clock = clock
 
     def put(self, task: Task, first: bool = False) -> None:
-        """Split `task` by the provider that each recipient is to go to; `first`: to the head of those lines."""
+        """Split `task` by the provider that each recipient is to go to; `first`: to the head of those lines.
+
+        Not where a provider has just failed: the same mail again and again might be what it fails at.
+        """
         item, numbers = task.item, task.numbers
         up = [name for name, pool in self._pools.items() if pool.takes_mail]
         if len(up) < len(self._names):
@@ -88,8 +95,10 @@ class Lines:
         for number in numbers:
             line = self._line_of(item, number, up)
             parts.setdefault(id(line), (line, []))[1].append(number)
+        behind = (self._stranded, self._lines.get(task.failed)) if task.failed else ()
         for line, some in parts.values():
-            (line.appendleft if first else line.append)(Task(item, some))
+            ahead = first and not any(line is other for other in behind)
+            (line.appendleft if ahead else line.append)(Task(item, some, failed=task.failed))
 
     def _line_of(self, item: Item, number: int, up: list[str]) -> deque[Task]:
         standing, said = item.standings[number], item.rounds.get(number, {})
@@ -146,7 +155,7 @@ class Lines:
         for line in (self._stranded, self.over, *lines):
             waiting.extend(line)
             line.clear()
-        for task in waiting:
+        for task in sorted(waiting, key=lambda task: bool(task.failed)):
             self.put(task)
 
     def withdraw(self, item: Item) -> list[int]:

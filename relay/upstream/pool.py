@@ -253,7 +253,9 @@ class Pool:
             link.spent = True
         if link.spent and link.idle:
             self._close(link)
-        outcomes = result.outcomes if self._stopping else self._poison.outcomes(result, job.mail)
+        outcomes = result.outcomes
+        if not self._stopping:
+            outcomes = self._poison.outcomes(result, job.mail, self._clock.seconds(), self.last_success_at)
         outcomes = self._judge(outcomes, connection)
         job.done(replace(result, outcomes=outcomes) if outcomes is not result.outcomes else result, job.argument)
         if self._waiting:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from relay.delivery.ledger import AGAIN
 from relay.outcome import CannotTake, OverLimit, ProviderFault, Uncertain
 from relay.reply import Reply, no_reply
 from relay.spool.spool import SpoolFailing, SpoolFull, State
 from relay.upstream.links import PATIENCE
-from tests.providers import REFUSED, TAKEN, always, takes
+from tests.providers import REFUSED, TAKEN, Says, always, takes
 from tests.unit.test_delivery import LATER, NO, House, refuse_all
 
 CUT = ProviderFault(no_reply("the connection was lost"))
@@ -188,6 +190,78 @@ def test_a_mail_that_waits_for_another_provider_is_no_trial() -> None:
     house.mail(sender="new@example.com")
 
     assert str(house.pools["first"].breaker.state) == "up"
+
+
+# One mail at which a provider fails
+
+
+BAD_SENDER = ProviderFault(Reply(501, "", ("Invalid MAIL FROM address provided",)))
+UNKNOWN_USER = ProviderFault(Reply(530, "5.7.0", ("Authentication required",)))
+
+
+def fails_at(sender: str, fault: ProviderFault) -> Says:
+    """A provider that takes every mail but those of one sender."""
+    return lambda batch: always(fault, usable=False)(batch) if batch.sender == sender else takes(batch)
+
+
+@pytest.mark.parametrize("fault", [BAD_SENDER, CUT, UNKNOWN_USER])
+def test_a_mail_that_fails_at_its_mail_command(fault: ProviderFault) -> None:
+    """Others are tried before it, so that it keeps the provider from none of them for longer than to the next probe."""
+    house = House(names=["first"], workers=1)
+    house.providers["first"].says = fails_at("bad@example.com", fault)
+    house.mail("one@x.net", sender="bad@example.com")
+    house.mail("two@x.net")
+    house.mail("three@x.net")
+
+    house.tick(16.0)
+
+    assert house.went_to("first") == [["one@x.net"], ["two@x.net"], ["three@x.net"], ["one@x.net"]]
+    assert house.schedule.waiting == 1
+
+
+@pytest.mark.parametrize(("fault", "attempts"), [(BAD_SENDER, 1), (CUT, 1), (UNKNOWN_USER, 0)])
+def test_a_mail_that_fails_again_where_another_went_through(fault: ProviderFault, attempts: int) -> None:
+    """That is its own fault, each time anew; a login that is missing never is."""
+    house = House(names=["first"], workers=1)
+    house.providers["first"].says = fails_at("bad@example.com", fault)
+    mail = house.mail(sender="bad@example.com")
+    house.mail()
+    house.tick(16.0)
+
+    [standing] = house.spool.mails[mail.key].standings
+    assert standing.attempts == attempts
+    assert str(house.pools["first"].breaker.state) == ("up" if attempts else "down")
+
+    if attempts:
+        house.mail()
+        house.tick(61.0)
+        [standing] = house.spool.mails[mail.key].standings
+        assert (standing.attempts, str(house.pools["first"].breaker.state)) == (2, "up")
+
+
+def test_a_mail_that_fails_where_nothing_goes_through() -> None:
+    """That is the provider's fault, however often."""
+    house = House(names=["first"])
+    house.providers["first"].says = always(BAD_SENDER, usable=False)
+    mail = house.mail()
+    house.tick(3600.0, step=1.0)
+
+    [standing] = house.spool.mails[mail.key].standings
+    assert (standing.attempts, standing.state) == (0, State.READY)
+    assert str(house.pools["first"].breaker.state) == "down"
+    assert len(house.went_to("first")) > 3
+
+
+def test_a_mail_goes_at_once_from_the_provider_that_failed() -> None:
+    """To the head of the next one's line: only where it failed others come first."""
+    house = House(workers=1)
+    house.providers["first"].says = fails_at("bad@example.com", BAD_SENDER)
+    house.providers["first"].prompt = False
+    house.mail("one@x.net", sender="bad@example.com")
+    house.mail("two@x.net")
+    house.providers["first"].answer()
+
+    assert house.went_to("second") == [["one@x.net"], ["two@x.net"]]
 
 
 # What is written down
