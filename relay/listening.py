@@ -19,6 +19,7 @@ from twisted.internet.protocol import ServerFactory
 
 from relay.config.loopback import is_loopback
 from relay.config.values import Listener
+from relay.door import Door
 from relay.inherited import listen_inherited
 from relay.smtp.server.proxied import ProxiedFactory
 
@@ -38,12 +39,13 @@ def open_listener(reactor: Any, listener: Listener, factory: ServerFactory) -> t
     Raises CannotStart, also for one that is not loopback after all.
     """
     where = listener.endpoint.removeprefix("haproxy:")
-    behind = factory if where == listener.endpoint else ProxiedFactory(factory, reactor, PROXIED)
+    proxied = None if where == listener.endpoint else ProxiedFactory(factory, reactor, PROXIED)
+    behind: Any = proxied or factory
     try:
         if where.startswith("systemd:"):
             port = listen_inherited(reactor, where, behind)
         else:
-            port = _now(serverFromString(reactor, where).listen(behind))
+            port = Door(_now(serverFromString(reactor, where).listen(behind)), proxied.settled if proxied else None)
     except (CannotListenError, OSError, ValueError) as error:
         cause = getattr(error, "socketError", error)
         if listener.optional and getattr(cause, "errno", None) in _NO_SUCH_ADDRESS:

@@ -16,7 +16,7 @@ import pytest
 import relay
 
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("envelope", "reply", "outcome", "clock", "mailbox", "notify", "inherited", "phrases"),
+    ("envelope", "reply", "outcome", "clock", "mailbox", "notify", "inherited", "door", "phrases"),
     ("config",),
     ("events", "log", "metrics"),
     ("addresses", "retry", "limits", "bounce"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, ParamSpec
 
+import pytest
 import pytest_twisted  # type: ignore[import-untyped]  # it has no types
 from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
@@ -15,6 +16,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThread
 
+from relay.door import Door
 from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.proxied import ProxiedFactory
 from tests.taking import Taker, policy
@@ -227,4 +229,31 @@ async def test_a_proxy() -> None:
         assert (await deferToThread(talk)).endswith(b"queued as uuid-1\r\n")
         assert listening.taker.mails[0].session.client == "127.0.0.9"
     finally:
+        await listening.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1", "unix"])
+@with_reactor
+async def test_a_door(kind: str, tmp_path: Path) -> None:
+    """Whom the kernel has let in is served, who comes later finds nobody; nobody is let in and cut off."""
+    listening = Listening()
+    address = await listening.listen(f"unix:{tmp_path / 'smtp'}" if kind == "unix" else kind)
+    port = listening.ports.pop()
+    port.stopReading()  # type: ignore[attr-defined]  # so that nobody is accepted yet
+    where = address.name if kind == "unix" else (address.host, address.port)
+    family = {"unix": socket.AF_UNIX, "tcp": socket.AF_INET, "tcp6": socket.AF_INET6}[kind.partition(":")[0]]
+    clients = [socket.socket(family) for _ in range(2)]
+    for client in clients:
+        client.settimeout(10)
+        client.connect(where)
+    try:
+        await Door(port).stopListening()
+        said = await deferToThread(lambda: [heard(client) for client in clients])
+
+        assert {each[:4] for each in said} == {b"220 "}
+        with socket.socket(family) as late, pytest.raises(OSError, match=r"refused|No such file"):
+            late.connect(where)
+    finally:
+        for client in clients:
+            client.close()
         await listening.close()

@@ -11,7 +11,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.internet.testing import StringTransport
 
-from relay.smtp.server.proxied import Proxied, ProxiedFactory
+from relay.smtp.server.local import FRESH
+from relay.smtp.server.proxied import LAST_HEADER, Proxied, ProxiedFactory
 from tests.taking import Connected, Server, policy
 
 BANNER = ["220 relay.example ESMTP mailrelay"]
@@ -155,6 +156,7 @@ def test_the_server_stops_while_clients_are_idle() -> None:
     clients = [server.connect(), server.greeted()]
     clients[1].ask(b"MAIL FROM:<a@example.com>\r\n")
     clients[0].said()
+    server.clock.advance(FRESH)
 
     stopped = server.factory.stop()
     assert [client.said() for client in clients] == [["421 4.3.2 shutting down, try again later"]] * 2
@@ -166,6 +168,35 @@ def test_the_server_stops_while_clients_are_idle() -> None:
 
     assert stopped.called
     assert server.factory.stop().called
+
+
+def test_the_server_stops_as_a_client_comes() -> None:
+    """It may hand in its mail, and then it is told."""
+    server = Server()
+    client = server.connect()
+    stopped = server.factory.stop()
+    client.ask(b"EHLO app.example\r\n")
+    client.ask(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
+
+    assert client.ask(b".\r\n") == ["250 2.0.0 queued as uuid-1", "421 4.3.2 shutting down, try again later"]
+    client.protocol.connectionLost()
+    assert stopped.called
+    assert not server.clock.getDelayedCalls()
+
+
+def test_the_server_stops_as_a_client_comes_that_says_nothing() -> None:
+    """It is told within a second; content that is on its way by then may come to its end."""
+    server = Server()
+    silent, slow = server.greeted(), server.greeted()
+    slow.ask(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
+    server.clock.advance(FRESH / 2)
+    server.factory.stop()
+    server.clock.advance(FRESH / 4)
+    assert silent.said() == []
+    server.clock.advance(FRESH / 4)
+
+    assert silent.said() == ["421 4.3.2 shutting down, try again later"]
+    assert slow.ask(b".\r\n") == ["250 2.0.0 queued as uuid-1", "421 4.3.2 shutting down, try again later"]
 
 
 @pytest.mark.parametrize("how", ["data", "bdat"])
@@ -334,6 +365,28 @@ def test_headers_that_never_come() -> None:
     behind.ask(b"PROXY UNKNOWN\r\n")
 
     assert behind.factory.buildProtocol(None) is not None
+
+
+def test_the_last_headers() -> None:
+    """A server that stops waits for them, and a second at most."""
+    behind = Behind(limit=3)
+    assert behind.factory.settled().called is False
+    second = behind.factory.buildProtocol(None)
+    assert second is not None
+    second.makeConnection(StringTransport())  # type: ignore[arg-type]  # near enough
+    settled = behind.factory.settled()
+    behind.ask(b"PROXY UNKNOWN\r\n")
+    assert not settled.called
+    second.connectionLost()
+    assert settled.called
+    assert behind.factory.settled().called
+
+    third = behind.factory.buildProtocol(None)
+    assert third is not None
+    third.makeConnection(StringTransport())
+    settled = behind.factory.settled()
+    behind.server.clock.advance(LAST_HEADER)
+    assert settled.called
 
 
 def test_a_client_behind_a_proxy_that_speaks_too_early(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Protocol
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -25,6 +26,9 @@ from relay.smtp.server.proxied import Proxied
 from relay.smtp.server.reception import Reception
 from relay.smtp.server.transaction import Transaction
 from relay.smtp.submission import Refused
+
+FRESH = 1.0
+"""Seconds that a connection has to begin its first mail, also where the server stops: who has just come cannot know."""
 
 TALK_LIMIT = 100
 """Commands that move nothing (NOOP, RSET, VRFY, HELP) without a mail."""
@@ -55,10 +59,14 @@ class LocalSMTP(Reception):
         super().__init__()
         self._identity = (b"", b"")
         self._talk = 0
+        self._opened = 0.0
+        self._is_fresh = True
+        self._ending: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Greet, or say why not."""
         self.opened()
+        self._opened = self.clock.seconds()
         client = peer.local_client(self.transport)
         self.client = client or peer.host_of(self.transport.getPeer())
         if client is None:
@@ -75,11 +83,24 @@ class LocalSMTP(Reception):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         super().connectionLost(reason)
+        if self._ending is not None and self._ending.active():
+            self._ending.cancel()
         self.owner.lost(self)
+
+    def stop(self) -> None:
+        """The server stops: end the connection, but not in the middle of a mail's content, nor as it begins."""
+        left = self._opened + FRESH - self.clock.seconds()
+        if self._is_fresh and left > 0:
+            self._ending = self.clock.callLater(left, super().stop)
+        else:
+            super().stop()
 
     def taken(self) -> None:
         """A mail was acknowledged."""
         self._talk = 0
+        self._is_fresh = False
+        if self.owner.is_stopping:
+            super().stop()
 
     def line_received(self, line: bytes) -> None:
         """A command, or what is none."""

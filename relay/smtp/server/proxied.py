@@ -7,6 +7,7 @@ wrapper greets first, and wants the header's beginning in one piece.
 from __future__ import annotations
 
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -23,6 +24,9 @@ from relay.smtp.grammar.proxy import ProxyError, ProxyHeader, parse
 
 HEADER_TIMEOUT = 5.0
 """Seconds within which the header must be whole."""
+
+LAST_HEADER = 1.0
+"""Seconds that a server which stops waits for it."""
 
 
 class Proxied(ProtocolWrapper):
@@ -66,6 +70,7 @@ class Proxied(ProtocolWrapper):
         self.ahead = False
         if rest:
             self.wrappedProtocol.dataReceived(rest)
+        self.factory.heard()
 
     def getPeer(self) -> IAddress:
         """For whom the proxy speaks, or itself where it names nobody."""
@@ -93,6 +98,7 @@ class Proxied(ProtocolWrapper):
         if self.header is not None:
             self.wrappedProtocol.connectionLost(reason)
         del self.wrappedProtocol
+        self.factory.heard()
 
 
 class ProxiedFactory(WrappingFactory[Proxied]):
@@ -105,8 +111,32 @@ class ProxiedFactory(WrappingFactory[Proxied]):
         super().__init__(wrapped)  # type: ignore[no-untyped-call]
         self.clock = clock
         self.limit = limit
+        self._asked: list[Deferred[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their header."""
+        return sum(proxied.header is None for proxied in self.protocols)
 
     def buildProtocol(self, addr: IAddress | None) -> Proxied | None:  # type: ignore[override]  # None: as IFactory has it
         """One more, or None, which closes the connection."""
-        waiting = sum(proxied.header is None for proxied in self.protocols)
-        return super().buildProtocol(addr) if waiting < self.limit else None
+        return super().buildProtocol(addr) if self.waiting < self.limit else None
+
+    def settled(self) -> Deferred[None]:
+        """Fires when nobody waits for a header any more, or has waited in vain: a proxy has it ready."""
+        if not self.waiting:
+            return succeed(None)
+        asked = Deferred[None]()
+        self._asked.append(asked)
+        timer = self.clock.callLater(LAST_HEADER, self._answer)
+        return asked.addCallback(lambda _: timer.cancel() if timer.active() else None)
+
+    def heard(self) -> None:
+        """A header was whole, or will not come."""
+        if self._asked and not self.waiting:
+            self._answer()
+
+    def _answer(self) -> None:
+        asked, self._asked = self._asked, []
+        for each in asked:
+            each.callback(None)
