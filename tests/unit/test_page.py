@@ -14,7 +14,7 @@ from relay.http.figures import Alert, Connections, Failure, Health, Provider, Pr
 from relay.http.page import COLUMNS, FAILURES, NOTHING, duration, headline, html, size, view
 
 NOW = 1700000000.0
-NASTY = '550 <script>alert("1")</script> & \x1b[31m <b@example.net> \u202e'
+NASTY = '550 <script>alert("1")</script> & \x1b[31m\u202e <b@example.net>'
 UP = Provider("primary", ProviderState.UP, Connections(2, 1, 10), None, NOW - 3)
 HEALTH = Health(
     "1.2",
@@ -93,8 +93,9 @@ def test_words_that_would_be_markup() -> None:
 
     assert "<script>alert" not in text
     assert "\x1b" not in text
+    assert "\u202e" not in text
     assert 'alert("1")' not in text
-    assert '550 <script>alert("1")</script> & \\x1b[31m <[address]>' in words(text)
+    assert '550 <script>alert("1")</script> & \\x1b[31m\\x202e <[address]>' in words(text)
 
 
 def test_the_newest_failures() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -97,7 +98,7 @@ def connect(
             outcome = failure.value.outcome
         elif factory.newest is None and isinstance(failure.value, Exception):
             where = f"{provider.host} port {provider.port}"
-            outcome = ProviderFault(no_reply(f"no connection to {where}: {failure.getErrorMessage()}"))
+            outcome = ProviderFault(no_reply(f"no connection to {where}: {_why(failure.value)}"))
         else:
             return failure
         return Failure(Fault(outcome, stage, clock.seconds() - began))
@@ -131,3 +132,9 @@ async def _open(endpoint: IStreamClientEndpoint, factory: ConnectionFactory) -> 
     if fault is not None:
         raise _Refused(fault)
     return connection
+
+
+def _why(trouble: Exception) -> str:
+    """The system's own words where there are some; Twisted's stand around them."""
+    number = getattr(trouble, "osError", None)
+    return os.strerror(number).lower() if isinstance(number, int) else str(trouble)
