@@ -105,6 +105,18 @@ def test_a_client_that_speaks_before_the_banner(pair: tuple[socket.socket, socke
         pair[0].recv(1)
 
 
+@pytest.mark.parametrize("octets", [1, 65536, 150_000])
+def test_what_nobody_read_does_not_reset_the_connection(pair: tuple[socket.socket, socket.socket], octets: int) -> None:
+    """A socket that is closed with something unread in it does, and may take the reply with it."""
+    pair[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * octets)
+    pair[1].sendall(b"x" * octets)
+    Connected(Server(), Socketed(pair[0], UNIXAddress(b"")))
+    pair[0].close()
+
+    assert pair[1].recv(999) == EARLY.encode() + b"\r\n"
+    assert pair[1].recv(1) == b""
+
+
 @pytest.mark.parametrize("command", [b"EHLO x\r\n", b"DATA\r\n"])
 def test_a_client_that_speaks_while_a_reply_is_due(pair: tuple[socket.socket, socket.socket], command: bytes) -> None:
     """What the kernel holds when the reply is written came before it."""
