@@ -17,11 +17,9 @@ from zlib import crc32
 from twisted.internet.defer import Deferred
 
 from relay.envelope import key_of
+from relay.spool.arriving import WritingBody
 from relay.spool.background import Background, failing
-from relay.spool.spool import Damaged, SpoolFailing
-
-BACK_PRESSURE = 1024 * 1024
-"""Octets of one body that may wait for the disk before its writer asks for a pause."""
+from relay.spool.spool import Damaged
 
 _PIECE = 256 * 1024
 _PART = re.compile(r"[0-9a-f]{16}\.part")
@@ -46,7 +44,7 @@ class Bodies:
 
     def new(self) -> WritingBody:
         """A body on its way in."""
-        return WritingBody(self._folder, f"{self._random_bits(64):016x}.part", self._background)
+        return WritingBody(_File(self._folder / f"{self._random_bits(64):016x}.part"), self._background)
 
     def open(self, uuid: str, size: int, crc: int) -> Deferred[ReadingBody]:
         """The body of the mail `uuid`, once it was found to have `size` octets and the CRC-32 `crc`."""
@@ -81,90 +79,16 @@ def _unlink(paths: Iterable[Path]) -> None:
             path.unlink()
 
 
-class WritingBody:
-    """A BodyWriter. `crc` is the CRC-32 of all its octets, once `finish` has fired."""
+class _File:
+    """The Place of one body: `part` until it is kept."""
 
-    def __init__(self, folder: Path, part: str, background: Background) -> None:
-        self.size = 0
+    def __init__(self, part: Path) -> None:
         self.crc = 0
-        self._path = folder / part
-        self._background = background
+        self._path = part
         self._file = -1
-        self._waiting: list[bytes] = []
-        self._octets = 0
-        self._uuid = ""
-        self._working = False
-        self._abandoned = False
-        self._error: SpoolFailing | None = None
-        self._pause: Deferred[None] | None = None
-        self._finished: Deferred[None] | None = None
 
-    def write(self, octets: bytes) -> Deferred[None] | None:
-        """See BodyWriter."""
-        self.size += len(octets)
-        if self._error is not None or self._abandoned:
-            return None
-        self._waiting.append(octets)
-        self._octets += len(octets)
-        self._work()
-        if self._octets > BACK_PRESSURE and self._pause is None:
-            self._pause = Deferred()
-        return self._pause
-
-    def finish(self, uuid: str) -> Deferred[None]:
-        """See BodyWriter."""
-        self._uuid = uuid
-        self._finished = finished = Deferred[None]()
-        self._work()
-        return finished
-
-    def abandon(self) -> None:
-        """See BodyWriter."""
-        self._abandoned = True
-        self._work()
-
-    def _work(self) -> None:
-        if not self._working:
-            self._working = True
-            Deferred.fromCoroutine(self._in_turn())
-
-    async def _in_turn(self) -> None:
-        """One step after another in the background, until nothing is left to do."""
-        try:
-            while self._waiting and not self._abandoned:
-                pieces, self._waiting, self._octets = self._waiting, [], 0
-                await self._background.call(self._put, pieces)
-                self._go_on()
-            if self._finished is not None and self._error is None and not self._abandoned:
-                await self._background.call(self._keep)
-        except SpoolFailing as error:
-            self._error = error
-        if self._error is not None or self._abandoned:
-            self._waiting.clear()
-            self._go_on()
-            with suppress(SpoolFailing):  # closed: the next start removes it
-                await self._background.call(self._drop)
-        self._working = False
-        self._answer()
-
-    def _go_on(self) -> None:
-        """The pause is over."""
-        pause, self._pause = self._pause, None
-        if pause is not None:
-            pause.callback(None)
-
-    def _answer(self) -> None:
-        finished, self._finished = self._finished, None
-        if finished is None:
-            return
-        if self._abandoned:
-            finished.errback(SpoolFailing("the body was given up"))
-        elif self._error is not None:
-            finished.errback(self._error)
-        else:
-            finished.callback(None)
-
-    def _put(self, pieces: list[bytes]) -> None:
+    def put(self, pieces: list[bytes]) -> None:
+        """See Place."""
         try:
             if self._file < 0:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -177,21 +101,23 @@ class WritingBody:
         except OSError as error:
             raise failing(error, "a large body could not be written") from error
 
-    def _keep(self) -> None:
+    def keep(self, uuid: str) -> None:
+        """See Place."""
         try:
             if self._file < 0:
-                self._put([])
+                self.put([])
             os.fsync(self._file)
             file, self._file = self._file, -1
             os.close(file)
-            whole = self._path.with_name(self._uuid)
+            whole = self._path.with_name(uuid)
             self._path.rename(whole)
             self._path = whole
             sync_folder(whole.parent)
         except OSError as error:
             raise failing(error, "a large body could not be made durable") from error
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """See Place."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from relay.envelope import key_of
+from relay.spool.rows import MAIL, MISSING, ORIGIN, RECIPIENT, Found, Row, read, with_body
 from relay.spool.spool import QUARANTINE, UNCERTAIN, Damaged, Held, State, Tally
 from relay.spool.sqlite.database import is_damage
-from relay.spool.sqlite.rows import MAIL, MISSING, ORIGIN, RECIPIENT, Found, Row, read, with_body
 
 OCTETS = 8 * 1024 * 1024
 """Octets of bodies in one answer; the mails after that come without."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from relay.spool.rows import Found, recipient_rows, row_of, standing_row
 from relay.spool.spool import LARGE
 from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import PAGE, for_salvage
-from relay.spool.sqlite.rows import Found, recipient_rows, row_of, standing_row
 from relay.spool.sqlite.wal import apply, damage_of, wal_of
 
 _AT_ONCE = 64

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from relay.spool.sqlite.rows import ORIGIN, Row
+from relay.spool.rows import ORIGIN, Row
 
 T = TypeVar("T")
 

@@ -20,11 +20,11 @@ from threading import Thread
 from twisted.internet.defer import Deferred
 
 from relay.spool.background import FromThreads
+from relay.spool.rows import Row
 from relay.spool.spool import SpoolFailing, SpoolFull
 from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import code, is_damage, trouble
 from relay.spool.sqlite.folder import Reserve
-from relay.spool.sqlite.rows import Row
 from relay.spool.sqlite.wal import Tail
 
 GROUP = 256

@@ -1,4 +1,4 @@
-"""Rows: mails as SQLite keeps them, and back, with every doubt about what is read."""
+"""Rows: mails as a database keeps them, and back, with every doubt about what is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from zlib import crc32
 
 from relay.envelope import Envelope, Recipient, key_of, uuid_of
-from relay.spool.bodies import WritingBody
+from relay.spool.arriving import WritingBody
 from relay.spool.checksum import checksum, notify_set, notify_text
 from relay.spool.spool import QUARANTINE, Damaged, Mail, Standing, State, Submission
 
@@ -36,7 +36,7 @@ def mail_row(submission: Submission) -> Row:
         size, crc, small = len(body), crc32(body), body
     else:
         assert isinstance(body, WritingBody)
-        size, crc, small = body.size, body.crc, None
+        size, crc, small = body.size, body.place.crc, None
     return _mail_row(envelope, head, size, crc, checksum(envelope, head, size, crc), small)
 
 
