@@ -62,16 +62,22 @@ class Ids:
 
     The key is the time in milliseconds and a sequence number of 20 bits; the uuid (RFC 9562, 5.7) is that key and 54
     random bits. So the key of a mail can be read from its uuid and needs no index.
+
+    Where several processes make keys at once each has a `slot` of its own, the remainder of its keys by `slots`.
     """
 
-    def __init__(self, last_key: int, now: Callable[[], float], random_bits: Callable[[int], int]) -> None:
-        self._last = last_key
+    def __init__(
+        self, last_key: int, now: Callable[[], float], random_bits: Callable[[int], int], slot: int = 0, slots: int = 1
+    ) -> None:
+        self._slot = slot
+        self._slots = slots
+        self._last = last_key // slots * slots + slot
         self._now = now
         self._random_bits = random_bits
 
     def next(self) -> tuple[int, str]:
         """The next (key, uuid)."""
-        self._last = key = max(self._last + 1, int(self._now() * 1000) << _SEQUENCE_BITS)
+        self._last = key = max(self._last + self._slots, (int(self._now() * 1000) << _SEQUENCE_BITS) + self._slot)
         return key, uuid_of(key, self._random_bits(54))
 
 

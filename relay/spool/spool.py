@@ -44,6 +44,10 @@ class SpoolFull(SpoolFailing):
     """No space or no inodes are left: temporary, 452 4.3.1."""
 
 
+class LostTurn(SpoolError):
+    """Another process has the mail by now: what was to be written is refused, and is never to be written again."""
+
+
 class State(IntEnum):
     """Where one recipient of a mail stands. The first three wait; a mail is finished when none waits any more."""
 
@@ -145,19 +149,29 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail that waits. `body` is None where it stands in a file or was not asked for: `Spool.body` reads it."""
+    """A mail that waits. `body` is None where it stands in a file or was not asked for: `Spool.body` reads it.
+
+    turn       names the lease by which this process has it, where the queue is shared; 0: it has none
+    elsewhere  whether another process has it
+    crashes    how many processes ended while they had it
+    """
 
     envelope: Envelope
     head: bytes
     body: bytes | None
     standings: tuple[Standing, ...]
+    turn: int = 0
+    elsewhere: bool = False
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """Outcomes of one mail, durable together: new standings, reports to its sender, and whether that was all.
 
-    notes  names and texts that are to be known after a restart, each in place of the one of that name before
+    notes     names and texts that are to be known after a restart, each in place of the one of that name before
+    turn      by which lease this process has the mail, if it has one: see Mail
+    released  whether the lease ends with this, since nothing is to be done for the mail now
     """
 
     key: int
@@ -166,6 +180,8 @@ class Settlement:
     reports: Sequence[Submission] = ()
     finished: bool = False
     notes: Sequence[tuple[str, str]] = ()
+    turn: int = 0
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +233,11 @@ class Spool(Protocol):
     notes: Mapping[str, str]
     newest: float
     left_under_way: Sequence[Mail]
-    health: Health
     quarantined: Callable[[Mail, State | None], None]
+
+    @property
+    def health(self) -> Health:
+        """How it is now."""
 
     @property
     def oldest(self) -> float | None:

@@ -21,12 +21,12 @@ from relay.envelope import Ids, key_of, time_of
 from relay.spool.arriving import WritingBody
 from relay.spool.background import Background, FromThreads
 from relay.spool.bodies import Bodies
+from relay.spool.health import IDLE, Pulse, look
 from relay.spool.rows import ORIGIN, Found, mail_row, recipient_rows, standing_row
 from relay.spool.spool import QUARANTINE, Body, Held, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
 from relay.spool.sqlite import reading
 from relay.spool.sqlite.database import check_version, is_damage, trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
-from relay.spool.sqlite.health import IDLE, Pulse, look
 from relay.spool.sqlite.opening import SUSPECT, Opened, opened
 from relay.spool.sqlite.wal import Tail
 from relay.spool.sqlite.writer import Write, Writer

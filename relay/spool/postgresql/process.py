@@ -1,0 +1,136 @@
+# ruff: noqa: S608  only numbers are put together here
+"""Process: who uses the queue. Registration, signs of life, the end of one, and what becomes of its mail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay.spool.postgresql.schema import LOCK
+from relay.spool.postgresql.server import Connection
+from relay.spool.spool import LEFT_UNDER_WAY, UNDER_WAY, SpoolFailing
+
+LEASE = 30
+"""Seconds after its last sign of life until which a process has its mail."""
+
+SILENT = 3
+"""Seconds without one after which a process whose session lock is free is gone."""
+
+SOON = 60
+"""Seconds from a mail's lease to the end of its process within which that end speaks against the mail."""
+
+SLOTS = 1024
+"""Processes at once, at most: the steps of their keys."""
+
+_REGISTER = (
+    "INSERT INTO process (id, slot, name, beat_at, until) SELECT %s, free, %s, clock_timestamp(), "
+    f"clock_timestamp() + interval '{LEASE} s' FROM generate_series(0, {SLOTS - 1}) AS free "
+    "WHERE NOT EXISTS (SELECT 1 FROM process WHERE slot = free) ORDER BY free LIMIT 1 RETURNING slot"
+)
+_BEAT = (
+    f"UPDATE process SET beat_at = clock_timestamp(), until = clock_timestamp() + interval '{LEASE} s', "
+    "ready = %s, active = %s, deferred = %s, held = %s WHERE id = %s RETURNING 1"
+)
+_SILENT = (
+    "SELECT id, name, until < clock_timestamp() FROM process "
+    f"WHERE id <> %s AND beat_at < clock_timestamp() - interval '{SILENT} s'"
+)
+_BURY = (
+    f"DELETE FROM process WHERE id = %s AND (%s OR beat_at < clock_timestamp() - interval '{SILENT} s') "
+    "RETURNING beat_at"
+)
+_INHERIT = (
+    "WITH t AS (DELETE FROM tally WHERE process = %s RETURNING ready, deferred, held) "
+    "UPDATE tally SET ready = tally.ready + t.ready, deferred = tally.deferred + t.deferred, "
+    "held = tally.held + t.held FROM t WHERE process = 0"
+)
+_FREE = (
+    "UPDATE mail SET owner = NULL, generation = generation + 1, crashes = CASE WHEN %s AND "
+    f"taken_at > %s::timestamptz - interval '{SOON} s' THEN crashes + 1 ELSE crashes END WHERE owner = %s"
+)
+_UNMARK = (
+    "UPDATE recipient SET reply = %s WHERE state = 2 AND reply = %s AND mail IN "
+    "(SELECT key FROM mail WHERE key = mail AND owner IS NULL)"
+)
+_DROP_PIECES = "DELETE FROM piece WHERE body IN (SELECT body FROM upload WHERE process = %s)"
+_DROP_UPLOADS = "DELETE FROM upload WHERE process = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process as the others know it: a random id, and the slot that its keys carry."""
+
+    id: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A process that has not said for SILENT seconds that it lives. `expired`: its lease ran out."""
+
+    id: int
+    name: str
+    expired: bool
+
+
+def register(connection: Connection, id_: int, name: str) -> Member:
+    """Become one of them. Raises psycopg.Error, SpoolFailing."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        row = connection.execute(_REGISTER, (id_, name)).fetchone()
+        if row is None:
+            raise SpoolFailing(f"{SLOTS} processes use this queue already")
+        connection.execute("INSERT INTO tally (process) VALUES (%s)", (id_,))
+    return Member(id_, int(row[0]))
+
+
+def beat(connection: Connection, id_: int, shown: tuple[int, int, int, int]) -> bool:
+    """Say that it lives, and how what it shows differs from what is written; whether it is still one of them."""
+    return connection.execute(_BEAT, (*shown, id_)).fetchone() is not None
+
+
+def silent(connection: Connection, me: int) -> list[Silent]:
+    """Who has said nothing for too long."""
+    return [Silent(*row) for row in connection.execute(_SILENT, (me,)).fetchall()]
+
+
+def bury(connection: Connection, id_: int, *, crashed: bool) -> int | None:
+    """End a process, the own one or one that is gone, in one commit; how many mails are free by that.
+
+    None where it was not to be ended: another one has done that, or it has spoken meanwhile. Raises psycopg.Error.
+    """
+    with connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '2s'")
+        row = connection.execute(_BURY, (id_, not crashed)).fetchone()
+        if row is None:
+            return None
+        connection.execute(_INHERIT, (id_,))
+        freed = connection.execute(_FREE, (crashed, row[0], id_)).rowcount
+        connection.execute(_UNMARK, (LEFT_UNDER_WAY, UNDER_WAY))
+        connection.execute(_DROP_PIECES, (id_,))
+        connection.execute(_DROP_UPLOADS, (id_,))
+    return freed
+
+
+def unmark(connection: Connection) -> None:
+    """What is HELD for a dot that was under way, and nobody has: uncertain."""
+    connection.execute(_UNMARK, (LEFT_UNDER_WAY, UNDER_WAY))
+
+
+def lock(connection: Connection, id_: int) -> bool:
+    """Hold the session lock of that name, or find that another one does."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (id_,)).fetchone()
+    return bool(row and row[0])
+
+
+def unlock(connection: Connection, id_: int) -> None:
+    """Let go of it."""
+    connection.execute("SELECT pg_advisory_unlock(%s)", (id_,))
+
+
+def tally(connection: Connection) -> tuple[int, int, int]:
+    """How many mails are READY, DEFERRED and HELD."""
+    row = connection.execute(
+        "SELECT sum(ready)::bigint, sum(deferred)::bigint, sum(held)::bigint FROM tally"
+    ).fetchone()
+    assert row is not None
+    return int(row[0] or 0), int(row[1] or 0), int(row[2] or 0)

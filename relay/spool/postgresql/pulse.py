@@ -1,0 +1,161 @@
+"""Pulse: the thread that says every second that this process lives, hears the others, and finds out who is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import psycopg
+
+from relay.spool.postgresql import process
+from relay.spool.postgresql.process import SILENT, Member
+from relay.spool.postgresql.server import Connection, Server
+from relay.spool.spool import SpoolError
+
+PERIOD = 1.0
+"""Seconds between two signs of life."""
+
+CHANNEL = "mailrelay"
+
+MAIL = "mail"
+"""What is said where mail waits that nobody has."""
+
+
+class Pulse:
+    """The thread and its session, which holds the lock of the process's name.
+
+    member    what the process is registered as at present
+    shown     by how much the figures that it shows differ from what is written of its mail
+    on_beat   called in this thread at every beat
+    on_heard  called in this thread with what another process has said, or MAIL where one is gone
+    on_gone   called in this thread: the name of a process that is gone, and how many mails are free by that
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        connection: Connection,
+        member: Callable[[], Member],
+        shown: Callable[[], tuple[int, int, int, int]],
+        on_beat: Callable[[], None],
+        on_heard: Callable[[str], None],
+        on_gone: Callable[[str, int], None],
+    ) -> None:
+        self._server = server
+        self._connection: Connection | None = connection
+        self._connected_at = time.monotonic()
+        self._member = member
+        self._shown = shown
+        self._on_beat = on_beat
+        self._on_heard = on_heard
+        self._on_gone = on_gone
+        self._locked = 0
+        self._said: SimpleQueue[str] = SimpleQueue()
+        self._end = False
+        self._wakened, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread = Thread(target=self._run, name="spool-pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def say(self, word: str) -> None:
+        """Tell all other processes, soon."""
+        self._said.put(word)
+        self._ring()
+
+    def close(self) -> None:
+        """Wait until the thread has ended, and all was said. Not for the reactor's thread."""
+        self._end = True
+        self._ring()
+        self._thread.join()
+        os.close(self._wakened)
+        os.close(self._wake)
+        self._drop()
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._wake, b".")
+
+    def _run(self) -> None:
+        beat_at = time.monotonic()
+        while not self._end:
+            now = time.monotonic()
+            if now >= beat_at:
+                beat_at = max(beat_at + PERIOD, now)
+                self._safely(self._beat)
+                self._on_beat()
+            self._wait(max(beat_at - time.monotonic(), 0.0))
+            self._safely(self._talk)
+        self._safely(self._talk)
+
+    def _wait(self, seconds: float) -> None:
+        connection = self._connection
+        sockets = [self._wakened] if connection is None else [self._wakened, connection.fileno()]
+        ready, _, _ = select.select(sockets, [], [], seconds)
+        if self._wakened in ready:
+            with suppress(BlockingIOError):
+                os.read(self._wakened, 4096)
+
+    def _safely(self, step: Callable[[Connection], None]) -> None:
+        """Do it where there is a session; without one, or where it breaks, the next beat makes a new one."""
+        try:
+            if self._connection is None:
+                if step != self._beat:
+                    return
+                self._connection = self._server.connect()
+                self._connected_at = time.monotonic()
+                self._locked = 0
+            step(self._connection)
+        except (psycopg.Error, SpoolError):
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _beat(self, connection: Connection) -> None:
+        me = self._member().id
+        if self._locked != me:
+            connection.execute(f'LISTEN "{CHANNEL}"')
+            if self._locked:
+                process.unlock(connection, self._locked)
+            process.lock(connection, me)
+            self._locked = me
+        process.beat(connection, me, self._shown())
+        for other in process.silent(connection, me):
+            self._look_at(connection, other)
+
+    def _look_at(self, connection: Connection, other: process.Silent) -> None:
+        """End a process that is gone: the lease ran out, or nobody holds its lock."""
+        if not other.expired:
+            if time.monotonic() - self._connected_at < SILENT or not process.lock(connection, other.id):
+                return
+            process.unlock(connection, other.id)
+        try:
+            freed = process.bury(connection, other.id, crashed=True)
+        except psycopg.errors.LockNotAvailable:
+            return  # its last commit is still under way
+        if freed is not None:
+            self._on_gone(other.name, freed)
+            self._on_heard(MAIL)
+            self.say(MAIL)
+
+    def _talk(self, connection: Connection) -> None:
+        """Say what is to be said, each word once, and hear what was said."""
+        words: set[str] = set()
+        with suppress(Empty):
+            while True:
+                words.add(self._said.get_nowait())
+        for word in words:
+            connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, word))
+        for notice in connection.notifies(timeout=0):
+            if notice.pid != connection.info.backend_pid:
+                self._on_heard(notice.payload)

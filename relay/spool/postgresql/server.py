@@ -1,0 +1,136 @@
+"""Server: sessions with PostgreSQL, on whichever host of the DSN takes writes, and what their errors mean."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from relay.config.secret import Secret
+from relay.spool.spool import SpoolError, SpoolFailing, SpoolFull
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+IN_A_TRANSACTION = 10
+"""Seconds after which the server ends a session that froze within a transaction, and so frees its rows."""
+
+NEEDED = 120000
+"""The oldest server that is known to do: 12."""
+
+# Keepalives find out within half a minute that a host is cut off, from either side.
+_OURS = {
+    "target_session_attrs": "read-write",
+    "client_encoding": "UTF8",
+    "connect_timeout": "3",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_STANDS = frozenset({"target_session_attrs", "client_encoding"})  # what no DSN may say otherwise
+
+# Plans are cached while tables are empty, and must do once they are not: every question has its index. Without a
+# synchronous standby the commit waits for the server's own disk.
+_SETTINGS = {
+    "synchronous_commit": "on",
+    "idle_in_transaction_session_timeout": f"{IN_A_TRANSACTION}s",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+
+_CERTAIN = ("21", "22", "23", "25", "40", "42", "53", "54", "55")
+"""Classes of SQLSTATE after which a transaction surely was not committed."""
+
+
+def blameless(error: psycopg.Error) -> bool:
+    """Whether the error is one write's own, and neither the server's nor the connection's."""
+    return isinstance(error, psycopg.DataError | psycopg.IntegrityError | psycopg.NotSupportedError)
+
+
+def asserted(error: psycopg.Error) -> bool:
+    """Whether a statement found that what it was to find true was not: see `statements`."""
+    return isinstance(error, errors.DivisionByZero)
+
+
+def passing(error: psycopg.Error) -> bool:
+    """Whether the same may work at once, since only somebody else's transaction was in the way."""
+    return (error.sqlstate or "")[:2] == "40"
+
+
+def certain(error: psycopg.Error) -> bool:
+    """Whether a transaction that failed so surely was not committed."""
+    return (error.sqlstate or "")[:2] in _CERTAIN or (error.sqlstate is None and blameless(error))
+
+
+def trouble(error: psycopg.Error, what: str) -> SpoolFailing:
+    """The error that says `what` could not be done, and why."""
+    why = " ".join(str(error).split()) or type(error).__name__
+    kind = SpoolFull if isinstance(error, errors.DiskFull) else SpoolFailing
+    return kind(f"{what}: {why}")
+
+
+class Server:
+    """What a DSN names. `hosts` is how many. Raises SpoolError where the DSN is none, in words that give none of it."""
+
+    def __init__(self, dsn: Secret, name: str) -> None:
+        try:
+            said = conninfo_to_dict(dsn.reveal())
+        except psycopg.ProgrammingError:
+            raise SpoolError('spool.dsn is no connection string: "host=db1,db2 dbname=mail user=mail"') from None
+        self.hosts = max(len(str(said.get(key) or "").split(",")) for key in ("host", "hostaddr"))
+        ours = {key: value for key, value in _OURS.items() if key in _STANDS or key not in said}
+        self._dsn = Secret(make_conninfo(dsn.reveal(), **ours, application_name=f"mailrelay {name}"))
+
+    def connect(self) -> Connection:
+        """A new session. Waits, at most some seconds for each host. Raises SpoolFailing, SpoolError."""
+        connection: Connection | None = None
+        try:
+            connection = psycopg.connect(self._dsn.reveal(), autocommit=True, prepare_threshold=0)
+            connection.execute(_SET)
+            self._look(connection)
+        except psycopg.Error as error:
+            if connection is not None:
+                connection.close()
+            raise trouble(error, "PostgreSQL cannot be reached") from None
+        except SpoolError:
+            if connection is not None:
+                connection.close()
+            raise
+        return connection
+
+    @staticmethod
+    def _look(connection: Connection) -> None:
+        """What makes a server one that no mail is trusted to."""
+        parameter = connection.info.parameter_status
+        if connection.info.server_version < NEEDED:
+            raise SpoolError(f"PostgreSQL {NEEDED // 10000} or later is needed: this is {parameter('server_version')}")
+        if (encoding := parameter("server_encoding")) not in ("UTF8", None):
+            raise SpoolError(f"the database's encoding must be UTF8 and is {encoding}")
+        if _show(connection, "fsync") == "off":
+            raise SpoolError(
+                "the server runs with fsync = off: what it says is written may be lost; set fsync = on in its "
+                "postgresql.conf"
+            )
+
+    def doubts(self, connection: Connection) -> list[str]:
+        """What an operator should know about how durable a commit is there."""
+        if self.hosts > 1 and not _show(connection, "synchronous_standby_names"):
+            text = (
+                "spool.dsn names several hosts, and the server has no synchronous standby (synchronous_standby_names "
+                "is empty): a promotion can lose mail that was acknowledged"
+            )
+            return [text]
+        return []
+
+
+def _show(connection: Connection, name: str) -> str:
+    row = connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone()
+    return str(row[0] or "") if row else ""

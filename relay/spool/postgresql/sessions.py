@@ -1,0 +1,68 @@
+"""Sessions: one with the server for each thread that asks it something, made when it is first needed, and made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock, get_ident
+from typing import Concatenate, ParamSpec, TypeVar
+
+import psycopg
+
+from relay.spool.postgresql.server import Connection, Server, trouble
+from relay.spool.spool import SpoolFailing
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Sessions:
+    """See the module's docstring."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connections: dict[int, Connection] = {}
+        self._lock = Lock()
+        self._closed = False
+
+    def ask(
+        self,
+        what: str,
+        question: Callable[Concatenate[Connection, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T:
+        """What `question` finds, asked in this thread. Raises SpoolFailing, which begins with `what`."""
+        connection = self._connection()
+        try:
+            return question(connection, *arguments, **named)
+        except psycopg.Error as error:
+            if connection.closed or connection.broken:
+                self._forget(connection)
+            raise trouble(error, what) from error
+
+    def close(self) -> None:
+        """End all of them."""
+        with self._lock:
+            self._closed = True
+            connections = list(self._connections.values())
+        for connection in connections:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _connection(self) -> Connection:
+        with self._lock:
+            if self._closed:
+                raise SpoolFailing("the spool is closed")
+            found = self._connections.get(get_ident())
+        if found is None:
+            found = self._server.connect()
+            with self._lock:
+                self._connections[get_ident()] = found
+        return found
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.pop(get_ident(), None)
+        with suppress(psycopg.Error):
+            connection.close()
