@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -588,33 +588,42 @@ class SpoolContract:
         bench.open()
         assert keys(bench.ready(limit=1000)) == keys(submissions)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9))))
-    def test_any_story(self, bench: Bench, steps: list[tuple[str, int]]) -> None:
+    def test_any_story(self, bench: Bench) -> None:
         """Whatever happens in whatever order, every question is answered as by a list that is kept beside."""
-        bench.elsewhere()
-        told: dict[int, tuple[Submission, list[Standing]]] = {}
-        for step, number in steps:
-            mine = list(told)[number % len(told)] if told else 0
-            if step == "submit":
-                submission = bench.submit(*[f"r{each}@example.net" for each in range(number % 3 + 1)])
-                told[submission.envelope.key] = submission, list(_fresh(submission))
-            elif step == "large":
-                submission, _ = bench.submit_large()
-                told[submission.envelope.key] = submission, list(_fresh(submission))
-            elif step == "move" and mine:
-                submission, standings = told[mine]
-                place = number % len(standings)
-                state = State(number % 7)
-                standings[place] = replace(
-                    standings[place], state=state, due=float(number) if state is State.DEFERRED else 0.0, reply=step
-                )
-                bench.settle(submission, standings[place])
-            elif step == "end" and mine:
-                bench.settle(told.pop(mine)[0])
-            elif step == "restart":
-                bench.open()
-            _agree(bench, told)
+
+        # Made anew each time: pytest-twisted wraps what hypothesis runs, and could not do that twice.
+        @settings(max_examples=25, deadline=None)
+        @given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9))))
+        def told(steps: list[tuple[str, int]]) -> None:
+            _tell(bench, steps)
+
+        told()
+
+
+def _tell(bench: Bench, steps: list[tuple[str, int]]) -> None:
+    bench.elsewhere()
+    told: dict[int, tuple[Submission, list[Standing]]] = {}
+    for step, number in steps:
+        mine = list(told)[number % len(told)] if told else 0
+        if step == "submit":
+            submission = bench.submit(*[f"r{each}@example.net" for each in range(number % 3 + 1)])
+            told[submission.envelope.key] = submission, list(_fresh(submission))
+        elif step == "large":
+            submission, _ = bench.submit_large()
+            told[submission.envelope.key] = submission, list(_fresh(submission))
+        elif step == "move" and mine:
+            submission, standings = told[mine]
+            place = number % len(standings)
+            state = State(number % 7)
+            standings[place] = replace(
+                standings[place], state=state, due=float(number) if state is State.DEFERRED else 0.0, reply=step
+            )
+            bench.settle(submission, standings[place])
+        elif step == "end" and mine:
+            bench.settle(told.pop(mine)[0])
+        elif step == "restart":
+            bench.open()
+        _agree(bench, told)
 
 
 def _fresh(submission: Submission) -> list[Standing]:
