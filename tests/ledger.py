@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from relay.bounce.digest import read
 from relay.bounce.notice import Kind
 from relay.envelope import Envelope
-from relay.outcome import CannotTake, Deferred, Outcome, Rejected
+from relay.outcome import CannotTake, Deferred, Delivered, Outcome, OverLimit, Rejected
 from relay.spool.spool import Settlement, State
 from relay.upstream.sender import Batch
 
@@ -60,13 +60,15 @@ class Ledger:
 
     def said(self, provider: str, batch: Batch, outcomes: tuple[Outcome, ...], age: float) -> None:
         """What a provider said of each recipient, the mail being of that age when it was begun."""
+        through = any(isinstance(outcome, Delivered) for outcome in outcomes)
         for number, outcome in enumerate(outcomes):
             name = named(batch, number)
             if isinstance(outcome, Rejected | CannotTake):
                 self.refused.setdefault(name, set()).add(provider)
             if isinstance(outcome, Rejected) and outcome.final:
                 self.final.add(name)
-            if isinstance(outcome, Deferred | Rejected | CannotTake) and age >= self.max_age:
+            counts = isinstance(outcome, Deferred | Rejected | CannotTake)
+            if age >= self.max_age and (counts or (isinstance(outcome, OverLimit) and not through)):
                 self.aged.add(name)
 
     def sent_again(self) -> None:
