@@ -51,7 +51,7 @@ class Brakes:
     ) -> tuple[tuple[Outcome, ...], tuple[tuple[str, str], ...]]:
         """The outcomes as they are to be taken, and the note to be written in the commit that settles them."""
         brake = self._brakes[name]
-        if brake.braked and not envelope.report:
+        if brake.braked:
             judged = tuple([Deferred(o.reply) if isinstance(o, Rejected) and not o.final else o for o in outcomes])
         else:
             judged = outcomes

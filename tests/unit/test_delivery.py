@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -466,6 +467,24 @@ def test_a_provider_that_refuses_everything() -> None:
     assert house.pools["first"].breaker.state == "paused"
     assert len(house.log.of("provider_paused")) == 1
     assert house.schedule.counts["deferred"] + house.schedule.counts["ready"] == 25
+
+
+def test_reports_outlive_a_provider_that_refuses_everything() -> None:
+    """Once it is not believed any more they are deferred as well, so that senders hear of what bounced."""
+    house = House(names=["first"])
+    house.providers["first"].says = lambda batch: ((NO if batch.sender else LATER,) * len(batch.recipients), True)
+    for _ in range(5):
+        house.mail()
+    house.says("first", NO)
+    house.tick(61.0)
+    assert {line["to"][0] for line in house.log.of("bounced")} == {"b@example.net"}
+
+    house.says("first", TAKEN)
+    house.tick(3600.0, step=1.0)
+
+    assert house.schedule.waiting == 0
+    assert len([mail for mail in house.spool.settled if mail.reports]) == 5
+    assert Counter(line["result"] for line in house.log.of("finished")) == {"bounced": 5, "delivered": 5}
 
 
 def test_a_pause_ends_with_the_first_mail_that_is_taken() -> None:
