@@ -125,8 +125,9 @@ def headline(health: Health) -> str:
 def _outage(provider: Provider) -> str:
     """What a provider is instead of being up, and since when. A probe is part of an outage."""
     state = ProviderState.DOWN if provider.state is ProviderState.PROBING else provider.state
-    since = "" if provider.since is None else f" since {moment(provider.since)}"
-    return f"{provider.name} is {state.value}{since}"
+    if provider.since is None:
+        return f"{provider.name} is {state.value}"
+    return f"{provider.name} has been {state.value} since {moment(provider.since)}"
 
 
 def oldest(queue: Queue) -> str:

@@ -65,7 +65,7 @@ def test_an_empty_daemon() -> None:
         ({"providers": []}, "No provider is up: what was taken waits."),
         (
             {"providers": [replace(UP, state=ProviderState.PROBING, since=NOW)]},
-            "No provider is up: what was taken waits. primary is down since 2023-11-14 22:13:20 UTC.",
+            "No provider is up: what was taken waits. primary has been down since 2023-11-14 22:13:20 UTC.",
         ),
         ({"providers": [UP, replace(UP, name="b", state=ProviderState.PAUSED, since=None)]}, "b is paused."),
         ({"alerts": [Alert("disk", NOW, "full")]}, "Alert: disk."),
