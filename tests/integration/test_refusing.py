@@ -14,6 +14,7 @@ from tests.reckoning import reported
 from tests.running import Running, configure, letter, soon
 from tests.sink import Sink
 
+MAILRELAY = Path(sys.executable).with_name("mailrelay")
 MAILS = 60
 
 
@@ -37,7 +38,7 @@ def test_a_suspended_account(tmp_path: Path, step: str) -> None:
             relay.event("provider_paused")
             waiting = relay.health()["queue"]["total"]
             suspended = False
-            command = [Path(sys.executable).with_name("mailrelay"), "queue", "retry", "--provider", "sink"]
+            command: list[str | Path] = [MAILRELAY, "queue", "retry", "--provider", "sink"]
             subprocess.run(command, cwd=tmp_path, check=True, timeout=PATIENCE, capture_output=True)
             soon(lambda: relay.health()["queue"]["total"] == 0, "everything has come to its end")
             bounced = [line for line in relay.errors if '"event":"bounced"' in line]

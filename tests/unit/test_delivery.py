@@ -477,7 +477,7 @@ def test_reports_outlive_a_provider_that_refuses_everything() -> None:
         house.mail()
     house.says("first", NO)
     house.tick(61.0)
-    assert {line["to"][0] for line in house.log.of("bounced")} == {"b@example.net"}
+    assert [line["to"] for line in house.log.of("bounced")] == [["b@example.net"]] * 5
 
     house.says("first", TAKEN)
     house.tick(3600.0, step=1.0)
