@@ -20,7 +20,7 @@ import trustme
 
 from relay.metrics import ALERTS, PROVIDER_ALERTS
 from tests.daemon import PATIENCE
-from tests.running import Running, configure, letter, soon
+from tests.running import Running, Settings, configure, letter, soon
 from tests.sink import Sink
 
 SESAME = "sesame-open"
@@ -120,6 +120,34 @@ def test_a_provider_that_goes_away_and_comes_back(tmp_path: Path, hook: Hook) ->
 
             assert SESAME not in shown
             assert not [line for line in daemon.output + daemon.errors if SESAME in line]
+
+
+def test_mail_that_nobody_wants_yet(tmp_path: Path, hook: Hook) -> None:
+    """The providers are up and mail stands still: that is told in their words, with nobody's address, until it goes."""
+    alerts = {
+        "check_interval": "300ms",
+        "backlog": 3,
+        "oldest": "2s",
+        "webhook": hook.url,
+        "mail_to": ["ops@example.com"],
+    }
+    settings: Settings = {"alerts": alerts, "spool": {"min_free": 0}, "retry": {"interval": "1s"}}
+    names = {"backlog", "oldest", "stalled"}
+    with Sink() as sink:
+        sink.judge = lambda step, to: "450 4.2.1 <b@example.net> later" if step == "RCPT" and b"b@" in to else ""
+        configure(tmp_path, [sink.table()], settings)
+        with Running(tmp_path) as daemon:
+            daemon.submit(*[letter(f"mail{number}") for number in range(5)])
+            soon(lambda: {each["name"] for each in daemon.health()["alerts"]} == names, "all are active")
+            sink.judge = lambda _step, _to: ""
+            soon(lambda: not daemon.health()["alerts"], "all are over")
+            soon(lambda: all(hook.states(name) == ["raised", "cleared"] for name in names), "the webhook is told")
+            over = [f"{name} is over".encode() for name in names]
+            soon(lambda: all(any(each in mail.content for mail in list(sink.mails)) for each in over), "so are people")
+
+    raised = [post["message"] for post in hook.posts if post["state"] == "raised"]
+    assert ['it said "450 4.2.1 <[address]> later".' in message for message in raised] == [True] * 3
+    assert "example.net" not in json.dumps(hook.posts)
 
 
 def test_a_refused_login_is_told_at_once(tmp_path: Path, hook: Hook) -> None:

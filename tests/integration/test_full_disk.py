@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Running, Unread, configure, given, letter, soon
+from tests.running import Running, Settings, Unread, configure, given, letter, soon
 from tests.sink import Sink
 
 MIB = 1024 * 1024
@@ -81,9 +81,10 @@ def reply_to_mail(relay: Running) -> tuple[int, bytes]:
 
 
 def test_less_than_min_free(tmp_path: Path) -> None:
-    """452 4.3.1 at MAIL, while what waits is delivered; and mail again once there is space."""
+    """452 4.3.1 at MAIL, and an alert, while what waits is delivered; and mail again once there is space."""
     with Sink() as sink:
-        configure(tmp_path, [sink.table()], {"spool": {"min_free": "8MiB"}})
+        settings: Settings = {"spool": {"min_free": "8MiB"}, "alerts": {"check_interval": "500ms"}}
+        configure(tmp_path, [sink.table()], settings)
         with on_a_small_disk(tmp_path, 32 * MIB) as (relay, disk):
             with sink.gate("."):
                 relay.submit(letter("one"))
@@ -92,8 +93,10 @@ def test_less_than_min_free(tmp_path: Path) -> None:
                 soon(lambda: reply_to_mail(relay)[0] == 452, "mail is refused", within=6)
                 code, said = reply_to_mail(relay)
                 health = relay.health()
+                alert = relay.event("alert")
             relay.event("finished")
             disk.empty()
+            cleared = relay.event("alert_cleared")
             soon(lambda: reply_to_mail(relay)[0] == 250, "mail is taken", within=6)
             relay.submit(letter("two"))
             sink.wait_for(2)
@@ -101,6 +104,8 @@ def test_less_than_min_free(tmp_path: Path) -> None:
     assert (code, said[:5]) == (452, b"4.3.1")
     assert health["status"] == "failing"
     assert health["spool"]["free_bytes"] < 8 * MIB
+    assert [alert["alert"], cleared["alert"]] == ["disk", "disk"]
+    assert "below 8.0 MiB (spool.min_free) new mail is refused" in alert["message"]
     assert len(sink.mails) == 2
 
 
