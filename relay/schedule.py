@@ -22,6 +22,7 @@ from twisted.internet.task import LoopingCall
 from relay.envelope import Envelope
 from relay.outcome import Outcome
 from relay.spool.spool import LARGE, Mail, Spool, SpoolError, Standing, State, Submission
+from relay.turns import Turns
 
 BODIES = 16 * 1024 * 1024
 """Octets of bodies kept in memory for mail that waits for its turn; beyond it a body is read again when needed."""
@@ -293,7 +294,7 @@ class Schedule:
         with self.watching() as left:
             mails = await self._spool.due(now, limit)  # those in memory among them leave enough for the room
             room = self._limit - len(self.items)
-            self._take(mails, State.DEFERRED, left, room - room // 2 if self._behind else room)
+            await self._take(mails, State.DEFERRED, left, room - room // 2 if self._behind else room)
         if len(mails) == limit:
             self._due_waiting = True
         elif (due := await self._spool.next_due(now)) is not None:
@@ -307,16 +308,14 @@ class Schedule:
         with self.watching() as left:
             mails = await self._spool.ready_after(after, room)
             self._cursor = mails[-1].envelope.key if mails else after
-            self._take(mails, State.READY, left, room)
+            await self._take(mails, State.READY, left, room)
         self._behind = len(mails) == room or self._passed_by != _NONE
 
-    def _take(self, mails: list[Mail], state: State, left: set[int], room: int) -> None:
-        """Queue recipients of `state` (and due). What is in memory, or has `left` it, is newer than what was read.
-
-        At most `room` mails come in.
-        """
-        now, most = self._now(), min(self._limit, len(self.items) + room)
+    async def _take(self, mails: list[Mail], state: State, left: set[int], room: int) -> None:
+        """Queue recipients of `state` (and due), of `room` mails at most. What is in memory, or `left` it, is newer."""
+        now, most, turns = self._now(), min(self._limit, len(self.items) + room), Turns(self._clock)
         for mail in mails:
+            await turns.give_way()
             key = mail.envelope.key
             item = self.items.get(key)
             if item is None:

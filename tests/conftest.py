@@ -22,9 +22,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 MISSING: pytest.StashKey[set[str]] = pytest.StashKey()
 
 sys.path.append(str(CHECKOUT))
-# Debian keeps Postfix's programs where only root's PATH looks, and PostgreSQL's where none does.
+# Debian keeps Postfix's programs where only root's PATH looks, and PostgreSQL's and git's where none does.
 POSTGRESQL = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
-os.environ["PATH"] += os.pathsep + os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin", *POSTGRESQL])
+os.environ["PATH"] += os.pathsep + os.pathsep.join(
+    ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/git-core", *POSTGRESQL]
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

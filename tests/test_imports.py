@@ -7,16 +7,21 @@ circle. A row of `HOUSE` names modules of `relay`; a package is named once, for 
 from __future__ import annotations
 
 import ast
+import configparser
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import relay
+from tests.daemon import CHECKOUT
 
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("envelope", "reply", "outcome", "clock", "mailbox", "notify", "inherited", "door", "phrases"),
+    ("envelope", "reply", "outcome", "clock", "mailbox", "notify", "inherited", "door", "phrases", "turns"),
     ("config",),
     ("events", "log", "metrics"),
     ("addresses", "retry", "limits", "bounce"),
@@ -173,3 +178,24 @@ def test_two_modules_that_import_each_other() -> None:
 def test_a_module_that_keeps_the_law(module: str, source: str) -> None:
     """What stands above, beside, or outside may be imported; the reactor by those who may name it."""
     assert faults({module: source}) == []
+
+
+def test_what_is_imported_is_required() -> None:
+    """setup.cfg names every distribution that a module imports, and no other: none is there by another's grace."""
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    listed = setup["options"]["install_requires"].split("\n")
+    required = {re.split(r"[\[ <>=!~]", line)[0].lower() for line in listed if line}
+    modules = {
+        target.split(".")[0]
+        for path in Path(relay.__file__).parent.rglob("*.py")
+        for target in imported(path.read_text("utf-8"), "relay")
+    }
+    homes = packages_distributions()
+    found = {
+        module: {name.lower() for name in homes[module]} & required
+        for module in modules - sys.stdlib_module_names - {"relay"}
+    }
+
+    assert [module for module, names in found.items() if not names] == []
+    assert set().union(*found.values()) == required

@@ -23,6 +23,7 @@ from relay.delivery.view import View, view
 from relay.events import Events
 from relay.schedule import Item, Schedule, ready_again
 from relay.spool.spool import QUARANTINE, Mail, Settlement, Spool, SpoolError, Standing, State
+from relay.turns import Turns
 from relay.upstream.pool import Pool
 
 PAGE = 100
@@ -30,9 +31,6 @@ PAGE = 100
 
 AT_ONCE = 64
 """Changes on their way to the disk at once."""
-
-SLICE = 0.010
-"""Seconds of work after which others get their turn."""
 
 WAIT = 5.0
 """Seconds that a change waits for transactions under way to end."""
@@ -104,7 +102,6 @@ class Operator:
         self._events = events
         self._clock = clock
         self._now = now
-        self._since = 0.0
 
     def view(self, mail: Mail) -> View:
         """A mail as it is now."""
@@ -119,15 +116,14 @@ class Operator:
 
         What `act` is given is how the mail stands when it is called.
         """
-        self._since = self._clock.seconds()
         if selection.ids:
             return [uuid for uuid in selection.ids if not await self._visit_one(uuid, selection, act)]
-        after = 0
+        after, turns = 0, Turns(self._clock)
         with self._schedule.watching() as left:
             while mails := await self._spool.page(after, PAGE):
                 after = mails[-1].envelope.key
                 for mail in mails:
-                    await self._give_way()
+                    await turns.give_way()
                     if mail.envelope.key in left and mail.envelope.key not in self._schedule.items:
                         await self._visit_one(mail.envelope.uuid, selection, act)
                     else:
@@ -294,12 +290,3 @@ class Operator:
             self._schedule.due_at(self._now())
         else:
             self._delivery.seen_to(item)
-
-    async def _give_way(self) -> None:
-        """Let others have their turn, where this has worked for long."""
-        if self._clock.seconds() - self._since < SLICE:
-            return
-        turn: Deferred[None] = Deferred()
-        self._clock.callLater(0, turn.callback, None)
-        await turn
-        self._since = self._clock.seconds()

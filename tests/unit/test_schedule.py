@@ -30,6 +30,11 @@ class House:
             self.troubles.append,
         )
 
+    def work(self, item: Item) -> None:
+        """What is handed out takes a millisecond."""
+        self.tried.append((item, []))
+        self.clock.rightNow += 0.001
+
     def submission(self) -> Submission:
         """A new mail, durable."""
         key, uuid = self.spool.next_id()
@@ -210,6 +215,28 @@ def test_what_left_while_it_was_read() -> None:
     house.spool.tell()
 
     assert len(house.tried) == 5
+
+
+def test_many_at_once_give_way() -> None:
+    """Others have their turn every 10 ms; what is changed meanwhile is not handed out as it was read."""
+    house = House(limit=100)
+    for _ in range(60):
+        house.submission()
+    house.spool.tally = Tally(60, 0, 0)
+    house.schedule = Schedule(
+        house.spool, house.clock, house.clock.seconds, 100, lambda item, _: house.work(item), house.troubles.append
+    )
+    *_, last = house.spool.mails.values()
+
+    house.schedule.start()
+    assert len(house.tried) in (10, 11)
+    item = house.schedule.check_out(last)
+    house.settle(item, State.HELD)
+    for _ in range(10):
+        house.clock.advance(0)
+
+    assert len({item.envelope.key for item, _ in house.tried}) == len(house.tried) == 59
+    assert last.envelope.key not in house.schedule.items
 
 
 def test_due_while_new_mail_is_read() -> None:
