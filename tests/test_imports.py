@@ -180,12 +180,17 @@ def test_a_module_that_keeps_the_law(module: str, source: str) -> None:
     assert faults({module: source}) == []
 
 
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def test_what_is_imported_is_required() -> None:
     """setup.cfg names every distribution that a module imports, and no other: none is there by another's grace."""
     setup = configparser.ConfigParser()
     setup.read(CHECKOUT / "setup.cfg")
-    listed = setup["options"]["install_requires"].split("\n")
-    required = {re.split(r"[\[ <>=!~]", line)[0].lower() for line in listed if line}
+    extras = setup["options.extras_require"]
+    listed = f"{setup['options']['install_requires']}\n{extras.get('postgresql', '')}".split("\n")
+    required = {_normal(re.split(r"[\[ <>=!~]", line)[0]) for line in listed if line}
     modules = {
         target.split(".")[0]
         for path in Path(relay.__file__).parent.rglob("*.py")
@@ -193,7 +198,7 @@ def test_what_is_imported_is_required() -> None:
     }
     homes = packages_distributions()
     found = {
-        module: {name.lower() for name in homes[module]} & required
+        module: {_normal(name) for name in homes[module]} & required
         for module in modules - sys.stdlib_module_names - {"relay"}
     }
 

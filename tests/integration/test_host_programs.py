@@ -141,7 +141,7 @@ def test_git_send_email(host: Host) -> None:
         "--envelope-sender=auto", "--8bit-encoding=UTF-8", "0001.patch",
     )  # fmt: skip
 
-    assert (mail.sender, mail.recipients) == (b"a@example.com", (b"b@example.net",))
+    assert (mail.sender, mail.recipients) == (b"a@example.com", (b"b@example.net", b"a@example.com"))
     assert mail.content.endswith(b"\r\n.\r\nFrom here\r\n---\r\n")
 
 
