@@ -17,6 +17,7 @@ import pytest
 from twisted.internet.defer import gatherResults
 
 from relay.envelope import Recipient
+from relay.spool.health import IDLE
 from relay.spool.spool import LARGE, Damaged, Mail, Settlement, SpoolError, SpoolFailing, SpoolFull, Standing, State
 from relay.spool.sqlite import SqliteSpool, open_spool, reading
 from relay.spool.sqlite.database import SCHEMA, for_reading
@@ -613,6 +614,38 @@ class TestFailingDisk:
         with pytest.raises(SpoolFailing, match="large body"):
             bench.pump.wait(writer.finish(bench.spool.next_id()[1]))
         bench.submit()
+
+    @pytest.mark.parametrize("name", ["spool.sqlite", "spool.sqlite-wal"])
+    def test_a_file_that_is_taken_away(self, bench: Bench, folder: Path, name: str) -> None:
+        """Nothing more is acknowledged, since nobody would find it; where it is put back the spool goes on."""
+        bench.open()
+        first = bench.submit()
+        spool = sqlite(bench)
+        (folder / name).rename(folder / "aside")
+        with pytest.raises(SpoolFailing, match=f"{name} was removed or replaced"):
+            bench.submit()
+        with pytest.raises(SpoolFailing):
+            bench.defer(first, bench.time)
+        spool._look()
+        assert not spool.health.writable
+
+        (folder / "aside").rename(folder / name)
+        spool._look()
+        bench.pump.until(lambda: spool._writer.writable)
+        second = bench.submit()
+        bench.open()
+        assert keys(bench.page()) == keys([first, second])
+
+    def test_a_file_that_is_taken_away_while_nothing_is_written(self, bench: Bench, folder: Path) -> None:
+        """It is seen within seconds."""
+        bench.open()
+        spool = sqlite(bench)
+        (folder / "spool.sqlite").unlink()
+        for _ in range(IDLE):
+            spool._look()
+        bench.pump.until(lambda: not spool._writer.writable)
+        spool._look()
+        assert not spool.health.writable
 
     def test_health_follows(self, bench: Bench) -> None:
         """Without any mail: a disk that takes nothing is seen within seconds, and that it does again, too."""

@@ -13,6 +13,29 @@ DATABASE = "spool.sqlite"
 BODIES = "bodies"
 
 
+class Names:
+    """Names of open files, and whether they still lead to them: what is written into a removed file nobody finds."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._known = [(path, _identity(path)) for path in paths]
+
+    @property
+    def trouble(self) -> str:
+        """Which of them is not what it was; "" if all are. Looks at the disk."""
+        for path, known in self._known:
+            if _identity(path) != known:
+                return f"{path} was removed or replaced: put it back, or start mailrelay again"
+        return ""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def prepare(directory: Path) -> None:
     """Make `directory` and what it holds ours alone: 0700, files 0600, whatever the umask. Raises SpoolError."""
     try:

@@ -26,9 +26,9 @@ from relay.spool.rows import ORIGIN, Found, mail_row, recipient_rows, standing_r
 from relay.spool.spool import QUARANTINE, Body, Held, Mail, Settlement, SpoolError, SpoolFailing, State, Submission
 from relay.spool.sqlite import reading
 from relay.spool.sqlite.database import check_version, is_damage, trouble
-from relay.spool.sqlite.folder import BODIES, DATABASE, Reserve, prepare, take
+from relay.spool.sqlite.folder import BODIES, DATABASE, Names, Reserve, prepare, take
 from relay.spool.sqlite.opening import SUSPECT, Opened, opened
-from relay.spool.sqlite.wal import Tail
+from relay.spool.sqlite.wal import Tail, wal_of
 from relay.spool.sqlite.writer import Write, Writer
 
 P = ParamSpec("P")
@@ -117,8 +117,9 @@ class SqliteSpool:
             self._reserve.keep()
         (page_size,) = found.writing.execute("PRAGMA page_size").fetchone()
         self._tail = Tail(directory / DATABASE, page_size)
+        names = Names(directory / DATABASE, wal_of(directory / DATABASE))
         self._writer = Writer(
-            found.writing, reactor, now, self._reserve, self._tail, self._group_written, self._suspect
+            found.writing, reactor, now, self._reserve, self._tail, names, self._group_written, self._suspect
         )
         self._writer.large = found.large > 0
         self._idle = 0

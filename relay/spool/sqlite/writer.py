@@ -24,7 +24,7 @@ from relay.spool.rows import Row
 from relay.spool.spool import SpoolFailing, SpoolFull
 from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import code, is_damage, trouble
-from relay.spool.sqlite.folder import Reserve
+from relay.spool.sqlite.folder import Names, Reserve
 from relay.spool.sqlite.wal import Tail
 
 GROUP = 256
@@ -100,6 +100,7 @@ class Writer:
         now: Callable[[], float],
         reserve: Reserve,
         tail: Tail,
+        names: Names,
         on_group: Callable[[int, float, list[str]], None],
         on_damage: Callable[[], None],
     ) -> None:
@@ -114,6 +115,7 @@ class Writer:
         self._on_damage = on_damage
         self._reserve = reserve
         self._tail = tail
+        self._names = names
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name="spool-writer", daemon=True)
         self._closed = False
@@ -209,6 +211,11 @@ class Writer:
 
     def _write(self, group: list[Write]) -> list[str]:
         """Commit the group; the bodies of the mails in it that have ended. What failed has its `error`."""
+        if lost := self._names.trouble:
+            self.writable = False
+            for write in group:
+                write.error = SpoolFailing(f"the spool cannot be written: {lost}")
+            return []
         if not self.writable and not self._heal(group):
             return []
         try:
