@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+DRIFT = "drift"
+"""The note in which a spool keeps how far the system's clock was set since its mail was taken."""
+
 
 class SpoolClock:
     """Call it for the time, in seconds. `wall` and `monotonic` are time.time and time.monotonic or stand for them."""

@@ -76,7 +76,7 @@ def test_every_how_to_has_something_to_run() -> None:
     for page in (CHECKOUT / "docs" / "how-to").glob("*.md"):
         languages = re.findall("^```([a-z]+)$", page.read_text("utf-8"), re.MULTILINE)
         assert languages, named(page)
-        assert set(languages) <= {"toml", "sh", "ini", "python", "dockerfile", "yaml"}, named(page)
+        assert set(languages) <= {"toml", "sh", "ini", "python", "dockerfile", "yaml", "haproxy"}, named(page)
 
 
 def commands(page: Path) -> set[str]:

@@ -28,7 +28,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ("smtp",),
     ("spool",),
     ("upstream",),
-    ("intake", "schedule", "delivery", "drop"),
+    ("intake", "schedule", "delivery", "drop", "move"),
     ("alerts", "http", "control"),
     ("listening", "observer"),
     ("service", "policies"),

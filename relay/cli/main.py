@@ -9,6 +9,7 @@ import click
 import relay
 from relay.cli.check import check
 from relay.cli.demo import demo
+from relay.cli.move import move
 from relay.cli.print_unit import print_unit
 from relay.cli.queue import queue
 from relay.cli.send_test import send_test
@@ -23,5 +24,6 @@ def main() -> None:
     prepare(os.environ)
 
 
+queue.add_command(move)
 for command in (check, demo, print_unit, queue, send_test, status):
     main.add_command(command)

@@ -33,10 +33,11 @@ def setting(text: str, name: str) -> list[str]:
 
 
 @pytest.mark.needs("systemd-analyze")
-def test_hardening(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "flags"), [("mailrelay", []), ("mailrelay@1", ["--template"])])
+def test_hardening(tmp_path: Path, name: str, flags: list[str]) -> None:
     """By systemd itself the service is rated as hardly exposed."""
-    file = tmp_path / "mailrelay.service"
-    file.write_text(printed())
+    file = tmp_path / f"{name}.service"
+    file.write_text(printed(*flags))
 
     said = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", file],
@@ -45,7 +46,7 @@ def test_hardening(tmp_path: Path) -> None:
         check=True,
     )
 
-    rated = re.search(r"Overall exposure level for mailrelay.service: ([0-9.]+)", said.stdout)
+    rated = re.search(f"Overall exposure level for {name}.service: ([0-9.]+)", said.stdout)
     assert rated is not None
     assert float(rated[1]) <= EXPOSURE
 
@@ -53,11 +54,16 @@ def test_hardening(tmp_path: Path) -> None:
 @pytest.mark.needs("systemd-analyze")
 def test_validity(tmp_path: Path) -> None:
     """There is nothing for systemd to say about the units."""
-    for name, text in (("mailrelay.service", printed()), ("mailrelay.socket", printed("--socket"))):
-        (tmp_path / name).write_text(text)
+    units: dict[str, list[str]] = {
+        "mailrelay.service": [],
+        "mailrelay.socket": ["--socket"],
+        "mailrelay@1.service": ["--template"],
+    }
+    for name, flags in units.items():
+        (tmp_path / name).write_text(printed(*flags))
 
     said = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", tmp_path / "mailrelay.service", tmp_path / "mailrelay.socket"],
+        ["systemd-analyze", "verify", "--man=no", *[tmp_path / name for name in units]],
         capture_output=True,
         text=True,
         check=False,
@@ -73,6 +79,22 @@ def test_the_path_of_this_installation() -> None:
 
     assert command.split()[0] == str(TWISTD)
     assert command.split()[1:] == ["--nodaemon", "--pidfile=", "mailrelay", "--config", "/etc/mailrelay/relay.toml"]
+
+
+def test_an_instance() -> None:
+    """It has a configuration and folders of its own, and is else what the one service is."""
+    one, each = (printed(*flags).splitlines() for flags in ([], ["--template"]))
+    differs = [line for line in each if line not in one and not line.startswith("#")]
+
+    assert differs == [
+        "Description=Local mail relay, instance %i",
+        "After=postgresql.service network.target nss-lookup.target",
+        f"ExecStart={TWISTD} --nodaemon --pidfile= mailrelay --config /etc/mailrelay/%i.toml",
+        "LoadCredential=database.secret:/etc/mailrelay/database.secret",
+        "StateDirectory=mailrelay/%i",
+        "RuntimeDirectory=mailrelay/%i",
+    ]
+    assert len(each) == len(one) + 1
 
 
 @pytest.mark.parametrize(
