@@ -53,6 +53,7 @@ CHUNKING = b"250-provider.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n"
 PLAIN = b"250 provider.example\r\n"
 BODY = b"Subject: t\r\n\r\nx\r\n"
 ENVELOPE = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n"
+CHUNK = b"BDAT %d LAST\r\n" % len(BODY) + BODY
 
 
 def batch(*addresses: str, body: Body = BODY, head: bytes = b"") -> Batch:
@@ -429,6 +430,19 @@ def test_nothing_is_said_of_the_password() -> None:
 # Carrying mail
 
 
+def warm(transport: Any = None) -> Peer:
+    """One that offers CHUNKING and has just taken a mail behind another."""
+    peer = Peer(CHUNKING, transport=transport)
+    for _ in range(2):
+        done = peer.connection.deliver(batch())
+        peer.hears()
+        peer.says(b"250 Ok\r\n250 Ok\r\n")
+        peer.hears()
+        peer.says(b"250 2.0.0 Queued\r\n")
+        assert kinds(done) == [Delivered]
+    return peer
+
+
 def test_one_mail_after_another() -> None:
     """Without a RSET in between, each with its own result."""
     peer = Peer()
@@ -444,14 +458,20 @@ def test_one_mail_after_another() -> None:
 
 
 def test_whole_while_the_connection_is_warm() -> None:
-    """A small mail leaves with one write if the connection has just carried one; else MAIL goes ahead."""
+    """A small mail leaves with one write if the connection has just carried several; else MAIL goes ahead."""
     peer = Peer(CHUNKING)
     peer.takes()
     peer.hears()
 
+    peer.connection.deliver(batch())
+    assert peer.hears() == ENVELOPE
+    peer.says(b"250 Ok\r\n250 Ok\r\n")
+    assert peer.hears() == CHUNK
+    peer.says(b"250 2.0.0 Queued\r\n")
+
     peer.clock.advance(WARM - 0.1)
     done = peer.connection.deliver(batch())
-    assert peer.hears() == ENVELOPE + b"BDAT %d LAST\r\n" % len(BODY) + BODY
+    assert peer.hears() == ENVELOPE + CHUNK
     peer.says(b"250 Ok\r\n250 Ok\r\n250 2.0.0 Queued\r\n")
     assert kinds(done) == [Delivered]
 
@@ -460,10 +480,45 @@ def test_whole_while_the_connection_is_warm() -> None:
     assert peer.hears() == ENVELOPE
 
 
-def test_a_refusal_where_the_mail_left_whole() -> None:
-    """Each recipient has its own reply; what is said of the content then says nothing, and RSET follows."""
+def test_a_provider_that_leaves_after_each_mail() -> None:
+    """The mail behind the first one has not left by then, and is nobody's fault."""
     peer = Peer(CHUNKING)
     peer.takes()
+    done = peer.connection.deliver(batch())
+    peer.leaves()
+    assert kinds(done) == [Retired]
+
+
+def test_a_provider_that_leaves_behind_a_refusal() -> None:
+    """The same, where the connection has carried several."""
+    peer = warm()
+    done = peer.connection.deliver(batch())
+    peer.says(b"250 Ok\r\n550 5.7.1 No\r\n503 No\r\n")
+    assert kinds(done) == [Rejected]
+    peer.hears()
+
+    done = peer.connection.deliver(batch())
+    assert peer.hears() == b"RSET\r\n" + ENVELOPE
+    peer.leaves()
+    assert kinds(done) == [Retired]
+
+
+@pytest.mark.parametrize("incoming", [b"", b"421 4.4.2 Bye\r\n"])
+def test_gone_before_it_leaves_whole(incoming: bytes) -> None:
+    """What the provider did before is read before anything leaves."""
+    peer = warm(Narrow())
+    peer.transport.room = 10_000
+    peer.transport.incoming = incoming
+    done = peer.connection.deliver(batch())
+    assert not peer.transport.taken
+    peer.says(incoming)
+    peer.leaves()
+    assert kinds(done) == [Retired]
+
+
+def test_a_refusal_where_the_mail_left_whole() -> None:
+    """Each recipient has its own reply; what is said of the content then says nothing, and RSET follows."""
+    peer = warm()
     done = peer.connection.deliver(batch())
 
     peer.says(b"250 Ok\r\n550 5.1.1 No\r\n503 No\r\n")
@@ -479,8 +534,7 @@ def test_a_refusal_where_the_mail_left_whole() -> None:
 )
 def test_lost_where_the_mail_left_whole(said: bytes, kind: type[Outcome]) -> None:
     """Nobody knows whether it was taken, unless the provider says good-bye."""
-    peer = Peer(CHUNKING)
-    peer.takes()
+    peer = warm()
     done = peer.connection.deliver(batch())
 
     peer.says(said)

@@ -23,7 +23,7 @@ from relay.upstream.batch import Batch, Result
 from relay.upstream.sender.content import Content, pour
 from relay.upstream.sender.deadline import Deadline
 from relay.upstream.sender.opening import AWAITED, Opening
-from relay.upstream.sender.passage import Passage, leaves_whole, retired
+from relay.upstream.sender.passage import WARM, Passage, leaves_whole, retired
 from relay.upstream.sender.tls import Trust
 
 
@@ -158,9 +158,8 @@ class Connection(Opening):
         while self._waiting and self._usable and self._may_begin():
             batch, done = self._waiting.popleft()
             behind = bool(running)
-            whole = behind or (
-                self.carried > 0 and leaves_whole(batch, self.features, self.clock.seconds() - self.idle_since)
-            )
+            warm = self._clean and self.carried > 1 and self.clock.seconds() - self.idle_since < WARM
+            whole = behind or (warm and leaves_whole(batch, self.features))
             job = Passage(
                 batch,
                 self.features,
@@ -175,7 +174,9 @@ class Connection(Opening):
                 done.callback(job.result(usable=True))
                 continue
             running.append(job)
+            self._outflow.looks_first = whole and not behind
             written = self.write(octets)
+            self._outflow.looks_first = False
             if whole:
                 job.end = written
             if not behind:

@@ -16,7 +16,8 @@ _PATIENCE = {Stage.MAIL: 300.0, Stage.RCPT: 300.0, Stage.DATA: 120.0, Stage.BODY
 _RESET = 20.0
 
 WARM = 1.0
-"""Seconds for which a connection that has carried a mail is surely there."""
+"""Seconds for which a connection is surely there that has carried a mail behind another, so that its provider is none
+that leaves after each, and had nothing refused, which makes some leave."""
 
 
 class Passage(Transaction):
@@ -57,11 +58,10 @@ def retired(batch: Batch, reply: Reply) -> Result:
     return Result(outcomes, usable=False)
 
 
-def leaves_whole(batch: Batch, features: Features, idle: float) -> bool:
+def leaves_whole(batch: Batch, features: Features) -> bool:
     """Whether a small mail may leave whole, its envelope unanswered, which saves a round trip (RFC 3030, 4.2).
 
-    Only where CHUNKING is offered, and on a connection that has just now, `idle` seconds ago, carried a mail: one that
-    the provider has given up in silence would make it uncertain, where it costs nothing if MAIL goes ahead.
+    Only where CHUNKING is offered, and on a connection that is warm: one that the provider gives up in silence makes
+    the mail uncertain, where it costs nothing if MAIL goes ahead.
     """
-    may = features.chunking and features.pipelining and idle < WARM
-    return may and batch.in_one_piece and batch.before is None
+    return features.chunking and features.pipelining and batch.in_one_piece and batch.before is None
