@@ -98,6 +98,11 @@ def key_of(uuid: str) -> int | None:
     return int(digits[:12], 16) << _SEQUENCE_BITS | int(digits[13:16], 16) << 8 | (low >> 54) & 0xFF
 
 
+def key_at(seconds: float) -> int:
+    """The lowest key that a mail may have that is taken then: seconds on the scale of Ids."""
+    return int(seconds * 1000) << _SEQUENCE_BITS
+
+
 def time_of(key: int) -> float:
     """When a mail with that key was taken: seconds on the scale of its Ids; 0 for 0."""
     return (key >> _SEQUENCE_BITS) / 1000

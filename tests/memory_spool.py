@@ -61,6 +61,7 @@ class MemorySpool:
     """See Spool. `mails` holds what is durable, by key; `settled` every settlement, in order."""
 
     backend = "memory"
+    in_force = True
 
     def __init__(self, now: Callable[[], float], at_once: bool = True) -> None:
         self.tally = Tally()

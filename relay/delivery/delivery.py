@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from relay.delivery.account import Account
 from relay.delivery.attempts import Attempt, Attempts, held
 from relay.delivery.brakes import Brakes
+from relay.delivery.crashes import Crashes
 from relay.delivery.digests import Digests, waits_for_digest
 from relay.delivery.flights import Flights
 from relay.delivery.judgement import GOES_ROUND, Circumstances, end_of_round, got_through, judge
@@ -62,7 +63,7 @@ class Delivery:
         uniform: Callable[[float, float], float],
         reports: Reports,
         brakes: Brakes,
-        flights: Flights | None,
+        flights: Flights | Crashes | None,
         account: Account,
         events: Events,
     ) -> None:
@@ -76,7 +77,7 @@ class Delivery:
         self._now = now
         self._uniform = uniform
         self._digests = Digests(spool, reports, clock, events, self._in_a_digest)
-        self._ledger = Ledger(spool, reports, clock, events, self._written)
+        self._ledger = Ledger(spool, reports, clock, events, self._written, self._late)
         self._suspects = Suspects(flights, self.lines)
         self._account = account
         self._events = events
@@ -151,6 +152,27 @@ class Delivery:
         """Whether as many transactions are under way as there are workers."""
         return len(self._attempts) - self._attempts.stalled >= self.settings.workers
 
+    def room(self) -> int:
+        """How many more transactions might begin, were there mail for them: what a shared queue is asked for."""
+        if self._stopping or self._ledger.unwritten or not self._spool.in_force:
+            return 0
+        if not any(pool.takes_mail or pool.may_be_tried for pool in self._pools.values()):
+            return 0
+        under_way = len(self._attempts) - self._attempts.stalled - len(self._ledger)
+        return self.settings.workers - under_way - self.lines.waiting()
+
+    def hand_back(self, item: Item) -> None:
+        """Do nothing more for a mail than what is under way for it."""
+        self.withdraw(item)
+        if not item.active:
+            item.queued.clear()
+            self._schedule.show(item)
+
+    def hand_all_back(self) -> None:
+        """The same for every mail that is in memory."""
+        for item in list(self._schedule.items.values()):
+            self.hand_back(item)
+
     def began(self, item: Item, number: int) -> tuple[str, float] | None:
         """At which provider a transaction is under way for a recipient, and for how many seconds."""
         for attempt in self._attempts.of(item):
@@ -179,7 +201,7 @@ class Delivery:
 
     def pump(self) -> None:
         """Begin transactions as long as somebody waits, a worker is free and a connection may be had."""
-        if self._pumping or self._stopping or self._ledger.unwritten:
+        if self._pumping or self._stopping or self._ledger.unwritten or not self._spool.in_force:
             return
         self._pumping = True
         try:
@@ -288,6 +310,7 @@ class Delivery:
         if attempt.marked:
             attempt.settled += tuple([item.standings[number] for number in attempt.again])
         self._ledger.conclude(attempt, dsn=result.dsn)
+        self._schedule.refill()
 
     def _circumstances(self, attempt: Attempt) -> Circumstances:
         name = attempt.pool.name
@@ -317,6 +340,12 @@ class Delivery:
         for report in attempt.reports:
             self._schedule.add(report)
         self._go_on(attempt)
+        self._end(attempt)
+
+    def _late(self, attempt: Attempt) -> None:
+        """The mail is another process's, and so is all that is to be done for it."""
+        self.withdraw(attempt.item)
+        attempt.item.queued.clear()
         self._end(attempt)
 
     def _go_on(self, attempt: Attempt) -> None:

@@ -85,7 +85,9 @@ class Digests:
         old = item.standings[0]
         standing = Standing(0, old.recipient, State.DELIVERED, reply="in a digest")
         envelope = item.envelope
-        await self._spool.settle(Settlement(envelope.key, envelope.uuid, (standing,), reports, finished=True))
+        await self._spool.settle(
+            Settlement(envelope.key, envelope.uuid, (standing,), reports, finished=True, turn=item.turn)
+        )
         for report in reports:
             self._schedule.add(report)
         item.standings[0] = standing

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from relay.delivery.attempts import Attempt
 from relay.delivery.reports import Reports
 from relay.events import Events
-from relay.spool.spool import UNDER_WAY, Settlement, Spool, State
+from relay.schedule import LOST
+from relay.spool.spool import UNDER_WAY, LostTurn, Settlement, Spool, State
 
 AGAIN = 1.0
 """Seconds until something that the spool refused is asked of it again."""
@@ -24,6 +25,8 @@ AGAIN = 1.0
 
 class Ledger:
     """See the module's docstring. `written` is called with each attempt once it is durable what came of it.
+
+    `late` is called with one whose mail is another process's by now: nothing that came of it counts.
 
     unwritten  outcomes that could not be written when that was last tried
     """
@@ -35,6 +38,7 @@ class Ledger:
         clock: IReactorTime,
         events: Events,
         written: Callable[[Attempt], None],
+        late: Callable[[Attempt], None],
     ) -> None:
         self.unwritten = 0
         self._spool = spool
@@ -42,6 +46,7 @@ class Ledger:
         self._clock = clock
         self._events = events
         self._written = written
+        self._late = late
         self._settling: dict[int, list[Attempt]] = {}  # by mail: those whose outcomes are written after the one that is
 
     def __len__(self) -> int:
@@ -58,7 +63,7 @@ class Ledger:
             )
             for number in attempt.numbers
         ]
-        return self._spool.settle(Settlement(envelope.key, envelope.uuid, marks))
+        return self._spool.settle(Settlement(envelope.key, envelope.uuid, marks, turn=attempt.item.turn))
 
     def conclude(self, attempt: Attempt, *, dsn: bool) -> None:
         """Write down what was judged, with what is to be reported of it. `dsn`: the provider reports deliveries."""
@@ -92,16 +97,39 @@ class Ledger:
         changed = {standing.number: standing for standing in attempt.settled}
         finished = not any(changed.get(old.number, old).state.waiting for old in item.standings)
         writing = self._spool.settle(
-            Settlement(item.envelope.key, item.envelope.uuid, attempt.settled, attempt.reports, finished, attempt.notes)
+            Settlement(
+                item.envelope.key,
+                item.envelope.uuid,
+                attempt.settled,
+                attempt.reports,
+                finished,
+                attempt.notes,
+                item.turn,
+                released=item.active == 1 and len(changed) == len(item.queued) and not attempt.again,
+            )
         )
         writing.addCallbacks(self._written_down, self._not_written, (attempt,), {}, (attempt,))
 
     def _not_written(self, failure: Failure, attempt: Attempt) -> None:
+        if failure.check(LostTurn):
+            self._refused(failure, attempt)
+            return
         if not attempt.failed:
             self._events.error(f"an outcome could not be written and is kept in memory: {failure.value}")
             self.unwritten += 1
         attempt.failed = True
         self._clock.callLater(AGAIN, self._write, attempt)
+
+    def _refused(self, failure: Failure, attempt: Attempt) -> None:
+        """Another process has the mail by now, and will see to it that its own outcome is written."""
+        envelope = attempt.item.envelope
+        self.unwritten -= attempt.failed
+        self._events.error(f"an outcome came too late and is not written: {failure.value}", id=envelope.uuid)
+        attempt.item.turn = LOST
+        after = self._settling.pop(envelope.key)
+        self._late(attempt)
+        for each in after:
+            self._late(each)
 
     def _written_down(self, _: None, attempt: Attempt) -> None:
         self.unwritten -= attempt.failed

@@ -128,6 +128,10 @@ class Lines:
                     found = True
                     yield line.popleft(), self._pools[name]
 
+    def waiting(self) -> int:
+        """Tasks that wait for nothing but their turn."""
+        return sum([len(line) for line in self._lines.values()])
+
     def pause(self, task: Task) -> None:
         """Put it into a line once its time has come."""
         self._paused.append(task)

@@ -251,7 +251,9 @@ class Operator:
         new = {standing.number: standing for standing in changed}
         finished = not any(new.get(old.number, old).state.waiting for old in item.standings)
         try:
-            await self._spool.settle(Settlement(item.envelope.key, item.envelope.uuid, changed, finished=finished))
+            await self._spool.settle(
+                Settlement(item.envelope.key, item.envelope.uuid, changed, finished=finished, turn=item.turn)
+            )
         except SpoolError as error:
             if str(error) not in tally.failed:
                 tally.failed.append(str(error))

@@ -6,6 +6,7 @@ is held for an end that others brought about.
 
 from __future__ import annotations
 
+from relay.delivery.crashes import Crashes
 from relay.delivery.flights import Flights
 from relay.delivery.lines import Lines, Task
 from relay.schedule import Item
@@ -17,7 +18,7 @@ ALONE = 5.0
 class Suspects:
     """See the module's docstring. With no `flights` nobody is suspected."""
 
-    def __init__(self, flights: Flights | None, lines: Lines) -> None:
+    def __init__(self, flights: Flights | Crashes | None, lines: Lines) -> None:
         self._flights = flights
         self._lines = lines
         self._alone: tuple[Item, float] | None = None  # the one that is tried now, and since when
@@ -63,7 +64,7 @@ class Suspects:
             self._flights.beat()
             self._try_next(self._flights, now)
 
-    def _try_next(self, flights: Flights, now: float) -> None:
+    def _try_next(self, flights: Flights | Crashes, now: float) -> None:
         if self._alone is not None:
             item, since = self._alone
             if now - since < ALONE and item.look() in ("ready", "active"):

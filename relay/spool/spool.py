@@ -240,6 +240,10 @@ class Spool(Protocol):
         """How it is now."""
 
     @property
+    def in_force(self) -> bool:
+        """Whether the mail in memory surely is ours still: if not, nothing is to be begun."""
+
+    @property
     def oldest(self) -> float | None:
         """received_at of the oldest mail of which a recipient is READY or DEFERRED; None if there is none."""
 
@@ -287,6 +291,56 @@ class Spool(Protocol):
 
     def close(self) -> Deferred[None]:
         """Fires when everything asked for before is done and the files are closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How the whole of a shared queue is, never older than a second where the server answers.
+
+    written  mails READY, DEFERRED and HELD
+    others   by how much more mails the other processes show as ready, active, deferred and held
+    old      mails that are READY, are in no process's memory and were taken before `SharedSpool.old_before`
+    """
+
+    written: tuple[int, int, int] = (0, 0, 0)
+    others: tuple[int, int, int, int] = (0, 0, 0, 0)
+    old: int = 0
+
+
+class SharedSpool(Spool, Protocol):
+    """A queue that any number of processes share; each mail is in the memory of one of them at most.
+
+    promised    mails on their way in that are to be ours
+    shown       by how much more mails we show as ready, active, deferred and held than are written: for all to see
+    old_before  see Shares
+    speaks      whether of all processes it is this one that tells of the queue's alerts
+
+    For the caller to set: `room` says how many more mails may be ours; `waits` is told once a second whether READY mail
+    waits that nobody has, and when the next DEFERRED one is due; `lost` is told, with the reason, when nothing is ours
+    any more; `gone` of each other process that has ended without a word, and how many mails are free by that.
+    """
+
+    figures: Shares
+    promised: int
+    shown: tuple[int, int, int, int]
+    old_before: float
+    speaks: bool
+    room: Callable[[], int]
+    waits: Callable[[bool, float | None], None]
+    lost: Callable[[str], None]
+    gone: Callable[[str, int], None]
+
+    def has(self, key: int) -> bool:
+        """Whether a mail is ours."""
+
+    def claim(self, now: float, limit: int) -> Deferred[list[Mail]]:
+        """Mails that nobody has and that are READY or due, at most `limit`: they are ours from now on."""
+
+    def obtain(self, key: int) -> Deferred[Mail | None]:
+        """That mail, ours from now on; None if it waits no more. Fails with LostTurn where another process keeps it."""
+
+    def release(self, key: int) -> None:
+        """A mail is not to be ours any more, if it is."""
 
 
 class Damaged(SpoolError):

@@ -265,7 +265,7 @@ def test_found_before_it_was_announced() -> None:
     house.schedule.start()
     house.schedule._behind = True
     submission = house.submission()
-    house.schedule._refill()
+    house.schedule.refill()
     assert len(house.tried) == 1
 
     house.schedule.add(submission)

@@ -1,5 +1,6 @@
 """PostgreSQL as the spool: one queue for any number of processes, claimed by leases."""
 
-from relay.spool.postgresql.spool import PostgresqlSpool, open_spool
+from relay.spool.postgresql.opening import open_spool
+from relay.spool.postgresql.spool import PostgresqlSpool
 
 __all__ = ["PostgresqlSpool", "open_spool"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.spool.postgresql.schema import LOCK
+from relay.spool.postgresql.schema import ALERTS, LOCK
 from relay.spool.postgresql.server import Connection
 from relay.spool.spool import LEFT_UNDER_WAY, UNDER_WAY, SpoolFailing
 
@@ -88,6 +88,12 @@ def beat(connection: Connection, id_: int, shown: tuple[int, int, int, int]) -> 
     return connection.execute(_BEAT, (*shown, id_)).fetchone() is not None
 
 
+def lead(connection: Connection) -> bool:
+    """Be the one process that tells of the queue's alerts, or find that another one is."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (ALERTS,)).fetchone()
+    return bool(row and row[0])
+
+
 def silent(connection: Connection, me: int) -> list[Silent]:
     """Who has said nothing for too long."""
     return [Silent(*row) for row in connection.execute(_SILENT, (me,)).fetchall()]
@@ -127,10 +133,8 @@ def unlock(connection: Connection, id_: int) -> None:
     connection.execute("SELECT pg_advisory_unlock(%s)", (id_,))
 
 
-def tally(connection: Connection) -> tuple[int, int, int]:
-    """How many mails are READY, DEFERRED and HELD."""
-    row = connection.execute(
-        "SELECT sum(ready)::bigint, sum(deferred)::bigint, sum(held)::bigint FROM tally"
-    ).fetchone()
+def clock(connection: Connection) -> float:
+    """The server's time, in seconds since the epoch."""
+    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::double precision").fetchone()
     assert row is not None
-    return int(row[0] or 0), int(row[1] or 0), int(row[2] or 0)
+    return float(row[0])

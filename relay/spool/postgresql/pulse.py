@@ -13,12 +13,25 @@ from threading import Thread
 import psycopg
 
 from relay.spool.postgresql import process
+from relay.spool.postgresql.figures import OnSeen, look
 from relay.spool.postgresql.process import SILENT, Member
 from relay.spool.postgresql.server import Connection, Server
 from relay.spool.spool import SpoolError
 
 PERIOD = 1.0
 """Seconds between two signs of life."""
+
+GLANCE = 0.5
+"""Seconds between two looks at the queue, and between two tries to reach the server."""
+
+BREATH = 0.1
+"""Seconds between two moments at which something is said: each time all who listen are awake."""
+
+LONG = 10.0
+"""Seconds for which this process has to be connected before it believes that a lease has run out.
+
+A server that was away for longer than a lease finds all of them run out: those who live shall be there first.
+"""
 
 CHANNEL = "mailrelay"
 
@@ -31,7 +44,9 @@ class Pulse:
 
     member    what the process is registered as at present
     shown     by how much the figures that it shows differ from what is written of its mail
-    on_beat   called in this thread at every beat
+    before    since when mail is not old
+    on_beat   called in this thread at every beat: whether the server has heard it
+    on_seen   called in this thread with what was found at each look, and when that began (time.monotonic)
     on_heard  called in this thread with what another process has said, or MAIL where one is gone
     on_gone   called in this thread: the name of a process that is gone, and how many mails are free by that
     """
@@ -42,7 +57,9 @@ class Pulse:
         connection: Connection,
         member: Callable[[], Member],
         shown: Callable[[], tuple[int, int, int, int]],
-        on_beat: Callable[[], None],
+        before: Callable[[], float],
+        on_beat: Callable[[bool], None],
+        on_seen: OnSeen,
         on_heard: Callable[[str], None],
         on_gone: Callable[[str, int], None],
     ) -> None:
@@ -51,10 +68,14 @@ class Pulse:
         self._connected_at = time.monotonic()
         self._member = member
         self._shown = shown
+        self._before = before
         self._on_beat = on_beat
+        self._on_seen = on_seen
         self._on_heard = on_heard
         self._on_gone = on_gone
         self._locked = 0
+        self.leads = False
+        self._beat_at = self._look_at = self._talk_at = 0.0
         self._said: SimpleQueue[str] = SimpleQueue()
         self._end = False
         self._wakened, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -83,16 +104,27 @@ class Pulse:
             os.write(self._wake, b".")
 
     def _run(self) -> None:
-        beat_at = time.monotonic()
         while not self._end:
             now = time.monotonic()
-            if now >= beat_at:
-                beat_at = max(beat_at + PERIOD, now)
-                self._safely(self._beat)
-                self._on_beat()
-            self._wait(max(beat_at - time.monotonic(), 0.0))
-            self._safely(self._talk)
+            if self._connection is None:
+                self._reach()
+            if now >= self._beat_at:
+                self._beat_at = now + PERIOD
+                self._on_beat(self._safely(self._beat))
+            if now >= self._look_at:
+                self._look_at = now + GLANCE
+                self._safely(self._look)
+            if now >= self._talk_at:
+                self._talk_at = now + BREATH
+                self._safely(self._talk)
+            self._safely(self._listen)
+            self._wait(self._pause())
         self._safely(self._talk)
+
+    def _pause(self) -> float:
+        """Seconds until there is something to do."""
+        at = min(self._beat_at, self._look_at)
+        return max((at if self._said.empty() else min(at, self._talk_at)) - time.monotonic(), 0.0)
 
     def _wait(self, seconds: float) -> None:
         connection = self._connection
@@ -102,21 +134,27 @@ class Pulse:
             with suppress(BlockingIOError):
                 os.read(self._wakened, 4096)
 
-    def _safely(self, step: Callable[[Connection], None]) -> None:
-        """Do it where there is a session; without one, or where it breaks, the next beat makes a new one."""
+    def _safely(self, step: Callable[[Connection], None]) -> bool:
+        """Do it where there is a session; whether that worked."""
+        if self._connection is None:
+            return False
         try:
-            if self._connection is None:
-                if step != self._beat:
-                    return
-                self._connection = self._server.connect()
-                self._connected_at = time.monotonic()
-                self._locked = 0
             step(self._connection)
         except (psycopg.Error, SpoolError):
             self._drop()
+            return False
+        return True
+
+    def _reach(self) -> None:
+        with suppress(SpoolError):
+            self._connection = self._server.connect()
+            self._connected_at = time.monotonic()
+            self._locked = 0
+            self._beat_at = self._connected_at
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        self.leads = False
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
@@ -129,14 +167,20 @@ class Pulse:
                 process.unlock(connection, self._locked)
             process.lock(connection, me)
             self._locked = me
+        self.leads = self.leads or process.lead(connection)
         process.beat(connection, me, self._shown())
         for other in process.silent(connection, me):
-            self._look_at(connection, other)
+            self._end_of(connection, other)
 
-    def _look_at(self, connection: Connection, other: process.Silent) -> None:
+    def _look(self, connection: Connection) -> None:
+        began = time.monotonic()
+        self._on_seen(began, look(connection, self._member().id, self._before()))
+
+    def _end_of(self, connection: Connection, other: process.Silent) -> None:
         """End a process that is gone: the lease ran out, or nobody holds its lock."""
-        if not other.expired:
-            if time.monotonic() - self._connected_at < SILENT or not process.lock(connection, other.id):
+        connected = time.monotonic() - self._connected_at
+        if not (other.expired and connected >= LONG):
+            if connected < SILENT or not process.lock(connection, other.id):
                 return
             process.unlock(connection, other.id)
         try:
@@ -149,13 +193,15 @@ class Pulse:
             self.say(MAIL)
 
     def _talk(self, connection: Connection) -> None:
-        """Say what is to be said, each word once, and hear what was said."""
+        """Say what is to be said, each word once."""
         words: set[str] = set()
         with suppress(Empty):
             while True:
                 words.add(self._said.get_nowait())
         for word in words:
             connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, word))
+
+    def _listen(self, connection: Connection) -> None:
         for notice in connection.notifies(timeout=0):
             if notice.pid != connection.info.backend_pid:
                 self._on_heard(notice.payload)

@@ -13,6 +13,9 @@ SCHEMA = 1
 LOCK = 0x6D61696C72656C61
 """Names the advisory lock under which tables are made and slots are given ("mailrela")."""
 
+ALERTS = LOCK + 1
+"""Names the session lock of the process that tells of the queue's alerts."""
+
 
 def ensure(connection: Connection) -> None:
     """Bring the database to the newest schema. Raises psycopg.Error; SpoolError where it has a newer one."""

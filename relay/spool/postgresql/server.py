@@ -23,7 +23,7 @@ NEEDED = 120000
 _OURS = {
     "target_session_attrs": "read-write",
     "client_encoding": "UTF8",
-    "connect_timeout": "3",
+    "connect_timeout": "2",
     "keepalives_idle": "5",
     "keepalives_interval": "5",
     "keepalives_count": "3",

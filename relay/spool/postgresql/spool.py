@@ -1,7 +1,7 @@
 """PostgresqlSpool: one process's part of a queue that any number of processes share.
 
 Threads: one writes, one reads, a few work on large bodies, one says that the process lives. Each has a session of its
-own; the reactor's thread waits for none of them but at the start.
+own; the reactor's thread waits for none of them.
 """
 
 from __future__ import annotations
@@ -12,31 +12,30 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import Concatenate, ParamSpec, TypeVar
 
 import psycopg
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
-from relay.config.secret import Secret
 from relay.envelope import Ids, time_of
 from relay.spool.arriving import WritingBody
-from relay.spool.background import Background, FromThreads
+from relay.spool.background import FromThreads
 from relay.spool.health import look
-from relay.spool.postgresql import process, reading, schema
-from relay.spool.postgresql.bodies import Bodies
-from relay.spool.postgresql.process import SLOTS, Member
+from relay.spool.postgresql import process, reading
+from relay.spool.postgresql.figures import Seen
+from relay.spool.postgresql.figures import look as look_at_queue
+from relay.spool.postgresql.process import LEASE, SLOTS, Member
 from relay.spool.postgresql.pulse import MAIL, Pulse
-from relay.spool.postgresql.server import Connection, Server, trouble
-from relay.spool.postgresql.sessions import Sessions
+from relay.spool.postgresql.reader import Reader
+from relay.spool.postgresql.server import Connection, Server
 from relay.spool.postgresql.write import Write, new_mail, quarantine
 from relay.spool.postgresql.writer import Writer
 from relay.spool.rows import ORIGIN, Found
 from relay.spool.spool import (
-    Body,
     Health,
-    Held,
+    LostTurn,
     Mail,
     Settlement,
+    Shares,
     SpoolError,
     SpoolFailing,
     State,
@@ -44,11 +43,8 @@ from relay.spool.spool import (
     Tally,
 )
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-START = 10.0
-"""Seconds for which a start waits for the server to be there."""
+IN_FORCE = LEASE - 5
+"""Seconds after the last sign of life that was heard until which what is ours surely is."""
 
 _ROW = 1024  # what a recipient counts among the octets of a group: many take time, too
 
@@ -57,64 +53,12 @@ def _nobody(*_: object) -> None:
     """Who is told where nobody listens."""
 
 
-def open_spool(
-    dsn: Secret,
-    directory: Path,
-    *,
-    name: str,
-    reactor: FromThreads,
-    now: Callable[[], float],
-    random_bits: Callable[[int], int],
-    committed: Callable[[int, float], None] = _nobody,
-) -> PostgresqlSpool:
-    """The queue in the database that `dsn` names, its tables made if need be. Waits for the server, at most START.
-
-    directory  where the control socket is; made if it is not there
-    name       of this process, as the others call it
-    now        seconds on the caller's scale; called in any thread
-    committed  told of each commit: how many writes, and how many seconds it took
-
-    Raises SpoolError: it cannot be reached, is not to be trusted, or has a newer schema.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
-    except OSError as error:
-        raise SpoolError(f"the spool directory {directory} cannot be used: {error}") from error
-    server = Server(dsn, name)
-    connection = _reach(server)
-    try:
-        schema.ensure(connection)
-        pulsing = server.connect()
-        id_ = random_bits(62)
-        process.lock(pulsing, id_)
-        member = process.register(connection, id_, name)
-        process.unmark(connection)
-        spool = PostgresqlSpool(
-            server, connection, pulsing, member, directory, name, reactor, now, random_bits, committed
-        )
-    except psycopg.Error as error:
-        connection.close()
-        raise trouble(error, "the spool cannot be opened") from error
-    except SpoolError:
-        connection.close()
-        raise
-    return spool
-
-
-def _reach(server: Server) -> Connection:
-    until = time.monotonic() + START
-    while True:
-        try:
-            return server.connect()
-        except SpoolFailing:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(0.5)
-
-
 class PostgresqlSpool:
-    """See Spool."""
+    """See SharedSpool.
+
+    doubts      what an operator should know of the server
+    server_now  its time at the start, in seconds since the epoch: what the scale of all processes is
+    """
 
     backend = "postgresql"
 
@@ -132,42 +76,55 @@ class PostgresqlSpool:
         committed: Callable[[int, float], None],
     ) -> None:
         self.doubts = server.doubts(connection)
-        self.tally = Tally(*process.tally(connection))
+        self.server_now = process.clock(connection)
         self.notes: Mapping[str, str] = reading.notes(connection)
         self.left_under_way: Sequence[Mail] = ()
         self.quarantined: Callable[[Mail, State | None], None] = _nobody
+        self.promised = 0
+        self.shown = (0, 0, 0, 0)
+        self.old_before = 0.0
+        self.room: Callable[[], int] = lambda: 0
+        self.waits: Callable[[bool, float | None], None] = _nobody
+        self.lost: Callable[[str], None] = _nobody
+        self.gone: Callable[[str, int], None] = _nobody
         self._directory = directory
         self._reactor = reactor
         self._now = now
         self._random_bits = random_bits
         self._committed = committed
+        self._member = member
+        self._mine: set[int] = set()
+        self._seen = look_at_queue(connection, member.id, 0.0)
+        self._heard_at = time.monotonic()
+        self._volume = look(directory, True, now())
         last = reading.last_key(connection)
         self.newest = time_of(last)
-        self._member = member
         self._ids = Ids(last, now, random_bits, member.slot, SLOTS)
-        self._sessions = Sessions(server)
-        self._reader = Background(reactor, 1, "spool-reader")
-        self._files = Background(reactor, 2, "spool-bodies")
-        self._bodies = Bodies(self._sessions, self._files)
         self._writer = Writer(
             server, connection, member, name, reactor, now, random_bits, self._group_written, self._lost
         )
+        self.tally = Tally(*self.figures.written)
+        self._reader = reader = Reader(server, reactor, lambda: self._writer.member.id, self._hold)
+        self.origins, self.held = reader.origins, reader.held
+        self.ready_after, self.due, self.next_due = reader.ready_after, reader.due, reader.next_due
+        self.body, self.find, self.page = reader.body, reader.find, reader.page
         self._pulse = Pulse(
             server,
             pulsing,
             lambda: self._writer.member,
-            lambda: (0, 0, 0, 0),
+            lambda: self.shown,
+            lambda: self.old_before,
             self._beat,
+            self._look,
             lambda word: reactor.callFromThread(self._heard, word),
             lambda other, freed: reactor.callFromThread(self._gone, other, freed),
         )
-        self._volume = look(directory, True, now())
         self._writer.start()
         self._pulse.start()
 
     @property
     def health(self) -> Health:
-        """See Spool. The volume is that of `directory`, where nothing of any mail is."""
+        """See Spool. The volume is that of the control socket, where nothing of any mail is."""
         return replace(self._volume, writable=self._writer.writable, checked_at=self._writer.looked_at)
 
     @property
@@ -175,6 +132,23 @@ class PostgresqlSpool:
         """See Spool."""
         oldest = self._writer.oldest
         return None if oldest is None else oldest[1]
+
+    @property
+    def figures(self) -> Shares:
+        """See SharedSpool."""
+        seen, mine = self._seen, self._writer.tally
+        (ready, deferred, held), others = seen.others, seen.shown
+        return Shares((ready + mine[0], deferred + mine[1], held + mine[2]), others, seen.old)
+
+    @property
+    def speaks(self) -> bool:
+        """See SharedSpool."""
+        return self._pulse.leads
+
+    @property
+    def in_force(self) -> bool:
+        """See SharedSpool."""
+        return time.monotonic() - self._heard_at < IN_FORCE
 
     def next_id(self) -> tuple[int, str]:
         """See Spool."""
@@ -186,33 +160,30 @@ class PostgresqlSpool:
 
     def new_body(self) -> WritingBody:
         """See Spool."""
-        return self._bodies.new(self.next_id()[0], lambda: self._writer.member.id)
+        return self._reader.new_body(self.next_id()[0])
 
     def submit(self, submission: Submission) -> Deferred[None]:
         """See Spool."""
         write = Write()
         try:
-            _add(write, submission, owned=False)
+            self._add(write, submission)
         except (ValueError, TypeError) as error:
             write.done.errback(SpoolFailing(f"this mail cannot be written: {error}"))
             return write.done
-        return self._writer.put(write)
+        return self._put(write)
 
     def settle(self, settlement: Settlement) -> Deferred[None]:
         """See Spool."""
         write = Write()
         try:
             for report in settlement.reports:
-                _add(write, report, owned=False)
+                self._add(write, report)
         except (ValueError, TypeError) as error:
+            self.promised -= sum(mail.lease.owned for mail in write.mails)
             write.done.errback(SpoolFailing(f"this report cannot be written: {error}"))
             return write.done
         write.settlement = settlement
-        return self._writer.put(write)
-
-    def origins(self, beginning: str) -> Deferred[list[str]]:
-        """See Spool."""
-        return self._ask(reading.origins, beginning)
+        return self._put(write)
 
     def forget(self, origins: Sequence[str]) -> Deferred[None]:
         """See Spool."""
@@ -220,34 +191,27 @@ class PostgresqlSpool:
         write.forgotten = origins
         return self._writer.put(write)
 
-    def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
-        """See Spool."""
-        return Deferred.fromCoroutine(self._sound(lambda connection: reading.ready(connection, self._me, key, limit)))
+    def has(self, key: int) -> bool:
+        """See SharedSpool."""
+        return key in self._mine
 
-    def due(self, now: float, limit: int) -> Deferred[list[Mail]]:
-        """See Spool."""
-        return Deferred.fromCoroutine(self._sound(lambda connection: reading.due(connection, self._me, now, limit)))
+    def claim(self, now: float, limit: int) -> Deferred[list[Mail]]:
+        """See SharedSpool."""
+        write = Write()
+        write.claims, write.now = limit, now
+        return Deferred.fromCoroutine(self._claimed(write))
 
-    def next_due(self, after: float) -> Deferred[float | None]:
-        """See Spool."""
-        return self._ask(reading.next_due, after)
+    def obtain(self, key: int) -> Deferred[Mail | None]:
+        """See SharedSpool."""
+        return Deferred.fromCoroutine(self._obtained(key))
 
-    def body(self, mail: Mail) -> Deferred[Body]:
-        """See Spool."""
-        return Deferred.fromCoroutine(self._body(mail))
-
-    def held(self) -> Deferred[Held]:
-        """See Spool."""
-        return self._ask(reading.held)
-
-    def find(self, uuid: str) -> Deferred[Mail | None]:
-        """See Spool."""
-        key = reading.is_ours(uuid)
-        return succeed(None) if key is None else Deferred.fromCoroutine(self._find(key, uuid.lower()))
-
-    def page(self, after: int, limit: int) -> Deferred[list[Mail]]:
-        """See Spool."""
-        return Deferred.fromCoroutine(self._page(after, limit))
+    def release(self, key: int) -> None:
+        """See SharedSpool."""
+        if key in self._mine:
+            self._mine.discard(key)
+            write = Write()
+            write.released = (key,)
+            self._writer.put(write).addCallbacks(lambda _: self._pulse.say(MAIL), _nobody)
 
     def close(self) -> Deferred[None]:
         """See Spool."""
@@ -256,90 +220,100 @@ class PostgresqlSpool:
         Thread(target=self._end, args=(closed,), name="spool-close", daemon=True).start()
         return closed
 
-    @property
-    def _me(self) -> int:
-        return self._writer.member.id
+    def _add(self, write: Write, submission: Submission) -> None:
+        owned = not submission.due and self.room() > 0
+        write.mails.append(new_mail(submission, owned))
+        self.promised += owned
+        if submission.origin:
+            write.notes.append((f"{ORIGIN}{submission.origin}", ""))
+        write.octets += _ROW * len(submission.envelope.recipients)
+        if isinstance(submission.body, bytes):
+            write.octets += len(submission.body)
 
-    async def _sound(self, question: Callable[[Connection], list[Found]]) -> list[Mail]:
-        """Mails that can be delivered. What is damaged is HELD first, and then others are in its place."""
-        while True:
-            found = await self._ask(question)
-            damaged = [each for each in found if each.hold]
-            if not damaged:
-                return [each.mail for each in found if not each.damage]
-            for each in damaged:
-                await self._hold(each)
+    def _put(self, write: Write) -> Deferred[None]:
+        """Have it written; what is ours by that, and what is not any more, is known before anybody else is told."""
+        return self._writer.put(write).addBoth(self._told, write)
 
-    async def _page(self, after: int, limit: int) -> list[Mail]:
-        return await self._shown(await self._ask(reading.page, self._me, after, limit))
+    def _told(self, result: object, write: Write) -> object:
+        for mail in write.mails:
+            self.promised -= mail.lease.owned
+            if write.error is None and mail.lease.owned:
+                self._mine.add(mail.row[0])
+            elif write.error is None:
+                self._pulse.say(MAIL)
+        settlement = write.settlement
+        if settlement is not None and write.error is None and (settlement.finished or settlement.released):
+            self._mine.discard(settlement.key)
+        return None if write.error is None else result
 
-    async def _find(self, key: int, uuid: str) -> Mail | None:
-        found = await self._ask(reading.one, self._me, key)
-        if found is None or (not found.damage and found.mail.envelope.uuid != uuid):
-            return None
-        return (await self._shown([found]))[0]
-
-    async def _shown(self, found: list[Found]) -> list[Mail]:
-        """All of them; the damaged ones HELD, as far as the server takes that."""
+    async def _claimed(self, write: Write) -> list[Mail]:
+        """Those of a claim that can be delivered; the damaged ones are HELD."""
+        found: list[Found] = await self._writer.put(write)
+        self._mine.update([each.mail.envelope.key for each in found])
         for each in found:
-            if each.hold:
+            if each.damage:
                 with suppress(SpoolError):
                     await self._hold(each)
-        return [each.mail for each in found]
+                self.release(each.mail.envelope.key)
+        return [each.mail for each in found if not each.damage]
+
+    async def _obtained(self, key: int) -> Mail | None:
+        write = Write()
+        write.obtain = key
+        found: list[Found] = await self._writer.put(write)
+        if found:
+            self._mine.add(key)
+            return found[0].mail
+        there = await self._reader.one(key)
+        if there is not None:
+            raise LostTurn("another process has this mail")
+        return None
 
     async def _hold(self, found: Found) -> None:
         await self.settle(quarantine(found))
         self.quarantined(found.mail, found.was)
-
-    async def _body(self, mail: Mail) -> Body:
-        if mail.body is not None:
-            return mail.body
-        found = await self._ask(reading.body, mail.envelope.key)
-        return found if isinstance(found, bytes) else await self._bodies.open(*found)
-
-    def _ask(
-        self, question: Callable[Concatenate[Connection, P], T], *arguments: P.args, **named: P.kwargs
-    ) -> Deferred[T]:
-        """What the database says to `question`, asked in the reading thread."""
-        return self._reader.call(lambda: self._sessions.ask("the spool cannot be read", question, *arguments, **named))
 
     def _group_written(self, writes: int, seconds: float) -> None:
         if writes:
             self._committed(writes, seconds)
 
     def _lost(self, why: str) -> None:
-        """Everything that was ours is others'."""
+        """In the reactor's thread: nothing is ours any more."""
+        self._mine.clear()
+        self.lost(why)
 
     def _heard(self, word: str) -> None:
-        """Another process has said something."""
+        """In the reactor's thread: another process has said something."""
+        if word == MAIL:
+            self.waits(True, None)
 
     def _gone(self, other: str, freed: int) -> None:
-        """Another process is gone."""
+        self.gone(other, freed)
 
-    def _beat(self) -> None:
+    def _beat(self, heard: bool) -> None:
         """In the thread that says that we live."""
+        if heard:
+            self._heard_at = time.monotonic()
         with suppress(OSError):
             self._volume = look(self._directory, True, 0.0)
-        self._writer.put(Write()).addErrback(lambda _: None)
+        self._writer.put(Write()).addErrback(_nobody)
+
+    def _look(self, at: float, seen: Seen) -> None:
+        """In that thread, too."""
+        self._writer.seen(at, seen.oldest)
+        self._seen = seen
+        self._reactor.callFromThread(self._tell_what_waits, seen)
+
+    def _tell_what_waits(self, seen: Seen) -> None:
+        self.waits(seen.ready, seen.due)
 
     def _end(self, closed: Deferred[None]) -> None:
         connection = self._writer.join()
         if connection is not None:
             with suppress(psycopg.Error):
-                process.bury(connection, self._me, crashed=False)
+                process.bury(connection, self._writer.member.id, crashed=False)
                 connection.close()
         self._pulse.say(MAIL)
         self._pulse.close()
-        self._files.close()
         self._reader.close()
-        self._sessions.close()
         self._reactor.callFromThread(closed.callback, None)
-
-
-def _add(write: Write, submission: Submission, *, owned: bool) -> None:
-    write.mails.append(new_mail(submission, owned))
-    if submission.origin:
-        write.notes.append((f"{ORIGIN}{submission.origin}", ""))
-    write.octets += _ROW * len(submission.envelope.recipients)
-    if isinstance(submission.body, bytes):
-        write.octets += len(submission.body)

@@ -48,6 +48,7 @@ class Writer:
     member    what it is registered as
     writable  whether the last commit worked; `looked_at`: when that was
     oldest    key and received_at of the oldest mail that is READY or DEFERRED, as of its last commit
+    tally     by how much this process has changed how many mails are READY, DEFERRED and HELD
     on_group  called in the reactor's thread after each group: how many writes, seconds
     on_lost   called in the reactor's thread with the reason, once everything that it had is another's
     """
@@ -76,6 +77,8 @@ class Writer:
         self._random_bits = random_bits
         self._on_group = on_group
         self._on_lost = on_lost
+        self.tally = (0, 0, 0)
+        self._oldest_at = time.monotonic()
         self._leases: dict[int, Lease] = {}
         self._commits = 0
         self._doubt: tuple[Batch, Sequence[Write]] | None = None
@@ -92,7 +95,8 @@ class Writer:
     def put(self, write: Write) -> Deferred[Any]:
         """Fires once `write` is durable."""
         if self._closed:
-            write.done.errback(SpoolFailing("the spool is closed"))
+            write.error = SpoolFailing("the spool is closed")
+            write.done.errback(write.error)
         else:
             self._queue.put(write)
         return write.done
@@ -189,6 +193,11 @@ class Writer:
         self._apply(batch)
         return None
 
+    def seen(self, at: float, oldest: tuple[int, float] | None) -> None:
+        """Another thread has looked for the oldest mail; `at`: when it began, by time.monotonic."""
+        if at > self._oldest_at:
+            self.oldest = oldest
+
     def _adopt(self, connection: Connection, batch: Batch, group: Sequence[Write]) -> list[Write]:
         """Look for the mails that are written about without a lease; the writes that may go on."""
         asked = [write for write in group if write.settlement is not None and not self._is_settled(write)]
@@ -238,6 +247,10 @@ class Writer:
 
     def _apply(self, batch: Batch) -> None:
         """The commit stands."""
+        ready, deferred, held = self.tally
+        more = batch.changes
+        self.tally = (ready + more[0], deferred + more[1], held + more[2])
+        self._oldest_at = time.monotonic()
         for key, lease in batch.changed.items():
             if lease is None:
                 self._leases.pop(key, None)
@@ -346,6 +359,8 @@ class Writer:
             self._leases.pop(row[0], None)
         batch.send(connection, self.member.id, self._commits + 1, None)
         self._commits += 1
+        batch.changed.clear()
+        self._apply(batch)
 
     def _begin_anew(self, why: str) -> bool:
         """As another process: what was ours is others'. Whether that worked."""
@@ -353,6 +368,7 @@ class Writer:
         self._leases.clear()
         self._confirmed.clear()
         self._commits = 0
+        self.tally = (0, 0, 0)
         try:
             process.bury(self._connection, self.member.id, crashed=False)
             self.member = process.register(self._connection, self._random_bits(62), self._name)

@@ -83,6 +83,7 @@ class SqliteSpool:
     """See Spool."""
 
     backend = "sqlite"
+    in_force = True
 
     def __init__(
         self,

@@ -10,18 +10,15 @@ Failure: a spool that cannot be read is asked again at the next sweep; nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Literal
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
-from relay.envelope import Envelope
-from relay.outcome import Outcome
-from relay.spool.spool import LARGE, Mail, Spool, SpoolError, Standing, State, Submission
+from relay.schedule.item import SHOWN, Item, Shown
+from relay.spool.spool import LARGE, Mail, Spool, SpoolError, State, Submission
 from relay.turns import Turns
 
 BODIES = 16 * 1024 * 1024
@@ -32,46 +29,9 @@ SWEEP = 60.0
 
 _NONE = 1 << 63
 
-Shown = Literal["ready", "active", "deferred", "held"]
-_SHOWN: dict[State, Shown] = {State.READY: "ready", State.DEFERRED: "deferred", State.HELD: "held"}
-
-
-class Item:
-    """One mail in memory: its recipients' standings, and what is under way for them.
-
-    queued  recipients (by number) that are to be tried or are being tried now
-    active  transactions under way
-    rounds  what providers have said of a recipient in the round that is not over yet
-    """
-
-    __slots__ = ("active", "body", "envelope", "head", "queued", "rounds", "shown", "standings")
-
-    def __init__(self, envelope: Envelope, head: bytes, body: bytes | None, standings: Sequence[Standing]) -> None:
-        self.envelope = envelope
-        self.head = head
-        self.body = body
-        self.standings = list(standings)
-        self.active = 0
-        self.queued: set[int] = set()
-        self.rounds: dict[int, dict[str, Outcome]] = {}
-        self.shown: Shown = "ready"
-
-    def look(self) -> Shown | None:
-        """The state in which the queue's figures count it; None once nothing of it waits."""
-        if self.active:
-            return "active"
-        if self.queued:
-            return "ready"
-        waiting = [standing.state for standing in self.standings if standing.state.waiting]
-        return _SHOWN[min(waiting)] if waiting else None
-
-    def mail(self) -> Mail:
-        """The same as a value of the spool."""
-        return Mail(self.envelope, self.head, self.body, tuple(self.standings))
-
 
 class Schedule:
-    """See the module's docstring. `counts` are the queue's figures: every waiting mail is in exactly one."""
+    """See the module's docstring. `counts` are the queue's figures."""
 
     def __init__(
         self,
@@ -89,7 +49,7 @@ class Schedule:
         self._on_ready = on_ready
         self._on_trouble = on_trouble
         tally = spool.tally
-        self.counts: dict[Shown, int] = {
+        self._counts: dict[Shown, int] = {
             "ready": tally.ready,
             "active": 0,
             "deferred": tally.deferred,
@@ -115,7 +75,7 @@ class Schedule:
         self._running = True
         self._looked_at = self._now()
         self._sweep.start(SWEEP, now=False)
-        self._refill()
+        self.refill()
 
     def stop(self) -> None:
         """Hand out nothing more."""
@@ -128,7 +88,12 @@ class Schedule:
     def follow(self, limit: int) -> None:
         """Keep at most so many mails in memory from now on."""
         self._limit = max(limit, 1)
-        self._refill()
+        self.refill()
+
+    @property
+    def counts(self) -> Mapping[Shown, int]:
+        """Every waiting mail is in exactly one."""
+        return self._counts
 
     @property
     def waiting(self) -> int:
@@ -148,18 +113,18 @@ class Schedule:
                 state = item.standings[next(iter(item.queued))].state
                 backlog += state is State.DEFERRED or item.envelope.received_at < self._looked_at
         # The others come in by their age, so those that came last are among those that are not in memory yet.
-        not_in_memory = max(self.counts["ready"] - in_memory - self._passed_since, 0)
+        not_in_memory = max(self._counts["ready"] - in_memory - self._passed_since, 0)
         self._looked_at, self._passed_since = self._now(), 0
-        return backlog + not_in_memory + self.counts["deferred"]
+        return backlog + not_in_memory + self._counts["deferred"]
 
     def add(self, submission: Submission) -> None:
         """A mail has just become durable: try it now if there is room, else when there is."""
         envelope = submission.envelope
         if submission.due:
-            self.counts["deferred"] += 1
+            self._counts["deferred"] += 1
             self.due_at(submission.due)
             return
-        self.counts["ready"] += 1
+        self._counts["ready"] += 1
         if envelope.key in self.items:
             return  # a read that was under way has found it before we were told
         if self._behind or len(self.items) >= self._limit or not self._running:
@@ -176,9 +141,9 @@ class Schedule:
         """Count the item where it stands now; out of memory with it, if nothing is to be done for it at present."""
         shown = item.look()
         if shown != item.shown:
-            self.counts[item.shown] -= 1
+            self._counts[item.shown] -= 1
             if shown is not None:
-                self.counts[shown] += 1
+                self._counts[shown] += 1
                 item.shown = shown
         if not item.active and not item.queued:
             self._leave(item)
@@ -186,8 +151,8 @@ class Schedule:
     def quarantined(self, was: State | None) -> None:
         """A mail that was counted so was found damaged in the spool, and is held from now on."""
         if was is not None:
-            self.counts[_SHOWN[was]] -= 1
-        self.counts["held"] += 1
+            self._counts[SHOWN[was]] -= 1
+        self._counts["held"] += 1
 
     def due_at(self, due: float) -> None:
         """A recipient was put off until `due`: be awake then."""
@@ -262,13 +227,14 @@ class Schedule:
         for left in self._watches:
             left.add(item.envelope.key)
         if (self._behind or self._due_waiting) and len(self.items) <= self._limit // 2:
-            self._refill()
+            self.refill()
 
     def _look_for_due(self) -> None:
         self._due_waiting = True
-        self._refill()
+        self.refill()
 
-    def _refill(self) -> None:
+    def refill(self) -> None:
+        """Bring in what waits, if there is room."""
         if self._running and not self._fetching and (self._behind or self._due_waiting):
             self._fetching = True
             Deferred.fromCoroutine(self._fetch()).addErrback(lambda failure: self._on_trouble(str(failure.value)))
@@ -338,11 +304,6 @@ class Schedule:
             for standing in item.standings
             if standing.state is state and standing.due <= now and standing.number not in item.queued
         ]
-
-
-def ready_again(standing: Standing) -> Standing:
-    """The standing of a recipient that is to be tried at once, whatever it waited for."""
-    return replace(standing, state=State.READY, due=0.0)
 
 
 assert LARGE <= BODIES
