@@ -57,9 +57,11 @@ class Moody(Sink):
 
 @dataclass
 class Handed:
-    """What applications handed in, and what they were told."""
+    """What applications handed in, and what they were told; `refused`: recipients of mails that were not taken."""
 
     acknowledged: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    answers: Counter[int] = field(default_factory=Counter)
     contents: set[bytes] = field(default_factory=set)
     mails: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -77,9 +79,16 @@ class Handed:
         to = [f"{fate}-{number}-{name}@example.net" for number, fate in enumerate(fates)]
         with self.changed:
             self.contents.add(content)
-        assert client.sendmail(f"from-{name}@example.com", to, content) == {}
+        try:
+            assert client.sendmail(f"from-{name}@example.com", to, content) == {}
+        except smtplib.SMTPResponseException as refusal:
+            with self.changed:
+                self.refused.update(to)
+                self.answers[refusal.smtp_code] += 1
+            raise
         with self.changed:
             self.acknowledged.update(to)
+            self.answers[250] += 1
             self.mails += 1
             self.changed.notify_all()
 
@@ -119,6 +128,8 @@ class Reckoning:
     uncertain  transactions whose dot was not answered
     torn       mails that are not what was handed in
     wrong      recipients that bounced and should not have
+    ghosts     recipients of mails that were refused, to whom they were delivered all the same
+    answers    what applications were told, a code for each mail
     """
 
     acknowledged: int
@@ -130,6 +141,8 @@ class Reckoning:
     uncertain: int
     torn: int
     wrong: frozenset[str]
+    ghosts: frozenset[str]
+    answers: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, handed: Handed, sinks: Sequence[Sink], held: set[str]) -> Reckoning:
@@ -155,6 +168,8 @@ class Reckoning:
             sum(not mail.reply for sink in sinks for mail in sink.mails),
             sum(not sound(mail) or mail.below_trace not in handed.contents for mail in mails),
             frozenset(to for to in bounced if not to.startswith("nobody")),
+            frozenset((delivered | bounced) & handed.refused),
+            tuple(sorted(handed.answers.items())),
         )
 
 

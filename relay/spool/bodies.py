@@ -6,8 +6,10 @@ written. A file whose write or sync failed is removed and never trusted again.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -157,11 +159,16 @@ class ReadingBody:
 
 def _verified(path: Path, size: int, crc: int, background: Background) -> ReadingBody:
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise Damaged("the file of its body is missing") from error
     except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise Damaged("what should be its body is no file") from error
         raise failing(error, "a large body could not be opened") from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise Damaged("what should be its body is no file")
     try:
         found, found_crc = 0, 0
         while piece := os.read(file, _PIECE):

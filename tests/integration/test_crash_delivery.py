@@ -54,6 +54,7 @@ def test_killed_while_providers_fail(tmp_path: Path, on_uncertain: str) -> None:
 
     assert result.lost == frozenset()
     assert result.wrong == frozenset()
+    assert result.ghosts == frozenset()
     assert result.torn == 0
     assert result.copies <= (ROUNDS * WORKERS + result.uncertain if on_uncertain == "retry" else 0)
     assert list((tmp_path / "spool" / "bodies").iterdir()) == [] or result.held

@@ -118,7 +118,7 @@ def test_power_cuts(tmp_path: Path) -> None:
             result = settled(tmp_path, handed, sink)
     LOG.info("%d cuts: %s", ROUNDS, result)
 
-    assert (result.lost, result.wrong, result.torn) == (frozenset(), frozenset(), 0)
+    assert (result.lost, result.wrong, result.ghosts, result.torn) == (frozenset(), frozenset(), frozenset(), 0)
     assert result.copies <= ROUNDS * WORKERS
 
 
@@ -142,5 +142,5 @@ def test_every_so_many_writes_fail(tmp_path: Path, what: str, error: str, every:
         result = settled(tmp_path, handed, sink)
     LOG.info("%s at every call of %s with a number divisible by %d: %s", error, what, every, result)
 
-    assert (result.lost, result.wrong, result.torn) == (frozenset(), frozenset(), 0)
+    assert (result.lost, result.wrong, result.ghosts, result.torn) == (frozenset(), frozenset(), frozenset(), 0)
     assert result.copies <= WORKERS

@@ -21,6 +21,7 @@ from relay.spool.health import IDLE
 from relay.spool.spool import LARGE, Damaged, Mail, Settlement, SpoolError, SpoolFailing, SpoolFull, Standing, State
 from relay.spool.sqlite import SqliteSpool, open_spool, reading
 from relay.spool.sqlite.database import SCHEMA, for_reading
+from relay.spool.sqlite.folder import Reserve
 from relay.spool.sqlite.writer import SLACK, Write
 from tests.contract.pump import Pump
 from tests.contract.spool_contract import Bench, SpoolContract, keys, of
@@ -155,17 +156,30 @@ class TestStart:
         bench.open()
         assert bench.body(of(bench.find(third))) == body
 
-    def test_a_pipe_in_place_of_the_wal(self, bench: Bench, folder: Path) -> None:
-        """A start that cannot be says so; nothing is deleted."""
-        bench.open()
-        submission = bench.submit()
-        bench.close()
-        (folder / "spool.sqlite-wal").mkdir()
-        with pytest.raises(SpoolError):
+    @pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+    def test_no_file_in_place_of_the_lock(self, bench: Bench, folder: Path, kind: str) -> None:
+        """Nobody can say whose the spool is: the error names it, and what a link leads to stays as it is."""
+        folder.mkdir()
+        target, path = folder.with_name("target"), folder / "lock"
+        target.write_text("mine")
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(target)
+        with pytest.raises(SpoolError, match=str(path)):
             bench.open()
-        (folder / "spool.sqlite-wal").rmdir()
-        bench.open()
-        assert keys(bench.ready()) == keys([submission])
+
+        assert target.read_text() == "mine"
+
+    def test_a_folder_in_place_of_the_reserve(self, folder: Path) -> None:
+        """Then there is none."""
+        (folder / "reserve").mkdir(parents=True)
+        reserve = Reserve(folder / "reserve", 4096)
+        reserve.keep()
+
+        assert not reserve.release()
 
 
 def bench_folder_name(uuid: str) -> str:
@@ -283,7 +297,7 @@ class TestDamage:
         assert keys(bench.ready()) == keys([sound])
         assert [was for _, was in told] == [State.READY]
 
-    @pytest.mark.parametrize("what", ["flip", "short", "long", "gone", "link"])
+    @pytest.mark.parametrize("what", ["flip", "short", "long", "gone", "link", "folder", "pipe"])
     def test_a_large_body_that_changed(self, bench: Bench, folder: Path, what: str) -> None:
         """It is checked before any of it is handed out."""
         bench.open()
@@ -298,10 +312,16 @@ class TestDamage:
                 file.write_bytes(body + b"x")
             case "gone":
                 file.unlink()
+            case "folder":
+                file.unlink()
+                file.mkdir()
+            case "pipe":
+                file.unlink()
+                os.mkfifo(file)
             case "link":
                 file.rename(folder / "elsewhere")
                 file.symlink_to(folder / "elsewhere")
-        with pytest.raises((Damaged, SpoolFailing)):
+        with pytest.raises(Damaged):
             bench.body(of(bench.find(submission)))
 
     def test_a_limit_is_met_though_there_is_damage(self, bench: Bench, folder: Path) -> None:
@@ -471,6 +491,66 @@ class TestDamagedDatabase:
         assert (folder / "damaged" / "1" / "spool.sqlite-wal").read_bytes() == b"WAL"
         assert len(list((folder / "damaged" / "1" / "bodies").iterdir())) == 1
         assert sqlite(bench).found_damage
+        bench.submit()
+
+    def test_a_wal_that_has_it_all(self, bench: Bench, folder: Path) -> None:
+        """A database that is gone before anything was copied into it: what its log holds goes on."""
+        bench.open()
+        told = [bench.submit(body=os.urandom(1000)) for _ in range(20)]
+        large, body = bench.submit_large()
+        shutil.copytree(folder, folder.with_name("1"))
+        bench.place = 1
+        (folder.with_name("1") / "spool.sqlite").unlink()
+        bench.open()
+
+        assert keys(bench.ready(limit=1000)) == [*keys(told), large.envelope.key]
+        assert bench.body(of(bench.find(large))) == body
+        assert len(sqlite(bench).found_damage) == 1
+
+    @pytest.mark.parametrize("left", [None, 0, 32, 20_000])
+    def test_a_wal_that_was_cut_short(self, bench: Bench, folder: Path, left: int | None) -> None:
+        """Its index, which a kill leaves, knows how long it was: bodies whose mails are lost are kept."""
+        bench.open()
+        told = [bench.submit(body=os.urandom(1000)) for _ in range(20)]
+        large, body = bench.submit_large()
+        shutil.copytree(folder, folder.with_name("1"))
+        bench.place = 1
+        wal = folder.with_name("1") / "spool.sqlite-wal"
+        if left is None:
+            wal.unlink()
+        else:
+            os.truncate(wal, left)
+        bench.open()
+
+        assert set(keys(bench.ready(limit=1000))) <= set(keys(told))
+        assert len(sqlite(bench).found_damage) == 1
+        kept = folder.with_name("1") / "damaged" / "1" / "bodies" / large.envelope.uuid
+        assert kept.read_bytes() == body
+
+    @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+    @pytest.mark.parametrize("kind", ["folder", "pipe", "link", "link to nothing"])
+    def test_no_file_in_place_of_the_log(self, bench: Bench, folder: Path, suffix: str, kind: str) -> None:
+        """It is set aside untouched, and what the database holds goes on."""
+        told = filled(bench, 3)
+        target = folder.with_name("target")
+        target.write_text("mine")
+        path = folder / f"spool.sqlite{suffix}"
+        match kind:
+            case "folder":
+                path.mkdir()
+            case "pipe":
+                os.mkfifo(path)
+            case "link":
+                path.symlink_to(target)
+            case "link to nothing":
+                path.symlink_to(folder / "nothing")
+        mode = target.stat().st_mode
+        bench.open()
+
+        assert set(keys(bench.ready())) == set(told)
+        assert len(sqlite(bench).found_damage) == 1
+        assert os.path.lexists(folder / "damaged" / "1" / path.name)
+        assert (target.read_text(), target.stat().st_mode) == ("mine", mode)
         bench.submit()
 
     def test_bodies_without_a_database(self, bench: Bench, folder: Path) -> None:

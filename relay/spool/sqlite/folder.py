@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from relay.spool.bodies import sync_folder
@@ -48,7 +50,7 @@ def prepare(directory: Path) -> None:
             folder.chmod(0o700)
         for suffix in ("", "-wal", "-shm"):
             file = directory / f"{DATABASE}{suffix}"
-            if file.is_file():
+            if file.is_file() and not file.is_symlink():
                 file.chmod(0o600)
         if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(13, "it is not writable")
@@ -61,9 +63,12 @@ def take(directory: Path) -> int:
     """Lock the spool for this process; the descriptor holds it. Raises SpoolError that names who has it."""
     path = directory / "lock"
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise SpoolError(f"{path} cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise SpoolError(f"{path} cannot be opened: it is no file")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -90,7 +95,8 @@ class Reserve:
         self._path = path
         self._held = octets > 0 and path.is_file() and path.stat().st_size == octets
         if not self._held:
-            path.unlink(missing_ok=True)  # of another size, as of another min_free
+            with suppress(OSError):  # else it is no file, and there is no reserve
+                path.unlink()  # of another size, as of another min_free
 
     def keep(self) -> None:
         """Set them aside, if they are not; without a word where there is no room."""
@@ -105,7 +111,8 @@ class Reserve:
             finally:
                 os.close(file)
         except OSError:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink()
 
     def release(self) -> bool:
         """Give them back; whether there were any."""

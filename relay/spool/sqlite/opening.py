@@ -11,6 +11,7 @@ of the steps lets a crash at any of them be followed by the same start again:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Opened:
 def opened(directory: Path) -> Opened:
     """The database of the spool in `directory`, rid of what a crash left. Raises sqlite3.Error, OSError, SpoolError."""
     said = _finish_setting_aside(directory)
-    trouble = _suspicion(directory)
+    trouble = _no_files(directory) or _suspicion(directory)
     if not trouble:
         try:
             return _open(directory, said)
@@ -59,6 +60,18 @@ def opened(directory: Path) -> Opened:
                 raise
             trouble = str(error)
     return _open(directory, (*said, _set_aside(directory, trouble)))
+
+
+def _no_files(directory: Path) -> str:
+    """What is no file in the place of the log or its index is set aside; why that is damage, or ""."""
+    files = [directory / f"{DATABASE}{suffix}" for suffix in ("-wal", "-shm")]
+    foreign = [file for file in files if os.path.lexists(file) and (file.is_symlink() or not file.is_file())]
+    if not foreign:
+        return ""
+    place = _place(directory / "damaged")
+    for file in foreign:
+        file.rename(place / file.name)
+    return f"something else was in the place of its log, and is in {place}"
 
 
 def _suspicion(directory: Path) -> str:

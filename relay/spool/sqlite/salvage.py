@@ -16,7 +16,7 @@ from relay.spool.rows import Found, recipient_rows, row_of, standing_row
 from relay.spool.spool import LARGE
 from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import PAGE, for_salvage
-from relay.spool.sqlite.wal import apply, damage_of, wal_of
+from relay.spool.sqlite.wal import apply, damage_of, is_short, wal_of
 
 _AT_ONCE = 64
 _FURTHEST = (1 << 63) - 1
@@ -46,14 +46,15 @@ def salvage(path: Path, fresh: sqlite3.Connection, first_page: bytes) -> tuple[i
 
 
 def _sources(path: Path, first_page: bytes) -> Iterator[sqlite3.Connection]:
-    """The database as it is, or where its log is damaged a copy that has all of it; then one with another first page.
+    """The database as it is, or a copy of all there is, where it or its log is lost; then one with another first page.
 
     The first page lists the tables and the free pages; the second source is for a database that has lost it.
     """
-    if not path.is_file() or not path.stat().st_size:
+    lost = not path.is_file() or not path.stat().st_size
+    if lost and not wal_of(path).is_file():
         return
     copy = path.with_name(f"{path.name}.copy")
-    if damage_of_log(path):
+    if lost or damage_of_log(path):
         apply(path, copy, len(first_page))
         with closing(for_salvage(copy)) as source:
             yield source
@@ -72,6 +73,8 @@ def _sources(path: Path, first_page: bytes) -> Iterator[sqlite3.Connection]:
 
 def damage_of_log(path: Path) -> str:
     """What is wrong with the log of the database at `path`; "" if nothing is."""
+    if is_short(path, PAGE):
+        return "its log is shorter than it was"
     if not wal_of(path).is_file():
         return ""
     with closing(for_salvage(path)) as connection:

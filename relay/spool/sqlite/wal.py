@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 _HEADER = 32
 _FRAME = 24
+_MOST = 1 << 26  # pages of a database whose size nobody knows any more
 _LAST_FRAME = 16  # where the log's index (-shm) has the number of the last committed one: WalIndexHdr.mxFrame
+_COPIED = 96  # and of the last one that was copied into the database: WalCkptInfo.nBackfill
 
 
 class Frame(NamedTuple):
@@ -73,16 +75,37 @@ def damage_of(path: Path, page_size: int) -> str:
         return "its log does not begin as one"
     if not index.is_file():
         return ""
-    with index.open("rb") as octets:
-        octets.seek(_LAST_FRAME)
-        seen = int.from_bytes(octets.read(4), sys.byteorder)
+    seen, _ = _index(index)
     unseen = [frame for frame in _frames(path, page_size) if frame.commit and frame.number > seen]
     return "commits stand in its log behind a damaged frame" if len(unseen) > 1 else ""
 
 
+def is_short(path: Path, page_size: int) -> bool:
+    """Whether frames are gone that the index knows and the database does not have. Before SQLite reads any of it."""
+    wal, index = wal_of(path), path.with_name(f"{path.name}-shm")
+    if not index.is_file():
+        return False
+    last, copied = _index(index)
+    there = wal.stat().st_size if wal.is_file() else 0
+    return copied < last and there < _HEADER + last * (_FRAME + page_size)
+
+
+def _index(index: Path) -> tuple[int, int]:
+    """The number of the last committed frame, and of the last one that was copied into the database."""
+    with index.open("rb") as octets:
+        head = octets.read(_COPIED + 4)
+    last, copied = (int.from_bytes(head[at : at + 4], sys.byteorder) for at in (_LAST_FRAME, _COPIED))
+    return last, copied
+
+
 def apply(path: Path, copy: Path, page_size: int) -> None:
-    """Make `copy` of the database at `path`, with every commit of its log, whatever the checksums say."""
-    shutil.copyfile(path, copy)
+    """Make `copy` of the database at `path`, with every commit of its log, whatever the checksums say.
+
+    Where the database is gone, of what stands in the log alone.
+    """
+    copy.write_bytes(b"")
+    if path.is_file():
+        shutil.copyfile(path, copy)
     frames = list(_frames(path, page_size))
     while frames and not frames[-1].commit:
         frames.pop()
@@ -99,7 +122,10 @@ def apply(path: Path, copy: Path, page_size: int) -> None:
 def _frames(path: Path, page_size: int) -> Iterator[Frame]:
     """The frames since the log was begun anew; those of an older round bear other salts."""
     wal = wal_of(path)
-    most = (path.stat().st_size + wal.stat().st_size) // page_size + 1
+    if not wal.is_file():
+        return
+    there = path.stat().st_size if path.is_file() else 0
+    most = (there + wal.stat().st_size) // page_size + 1 if there else _MOST
     with wal.open("rb") as log:
         header = log.read(_HEADER)
         salts = header[16:24] if _is_header(header) else log.read(_FRAME)[8:16]
