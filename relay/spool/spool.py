@@ -245,7 +245,10 @@ class Spool(Protocol):
 
     @property
     def oldest(self) -> float | None:
-        """received_at of the oldest mail of which a recipient is READY or DEFERRED; None if there is none."""
+        """received_at of the oldest mail of which a recipient is READY or DEFERRED; None if there is none.
+
+        A report that was put off when it was made (Submission.due) is none of them until it is tried.
+        """
 
     def next_id(self) -> tuple[int, str]:
         """A new (key, uuid). Submit in the order in which they were made."""

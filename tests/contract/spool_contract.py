@@ -534,6 +534,22 @@ class SpoolContract:
         bench.settle(submissions[3])
         assert bench.spool.oldest is None
 
+    def test_the_oldest_mail_is_no_report_that_was_put_off(self, bench: Bench) -> None:
+        """Nobody waits for it before it is due. Once it has been tried it counts as any other."""
+        bench.open()
+        report = replace(bench.mail(sender="", report=True), due=bench.time + 3600.0)
+        bench.pump.wait(bench.spool.submit(report))
+        assert bench.spool.oldest is None
+        bench.time += 60
+        mail = bench.submit()
+        assert bench.spool.oldest == bench.time
+        bench.open()
+        assert bench.spool.oldest == bench.time
+        bench.settle(mail)
+        assert bench.spool.oldest is None
+        bench.defer(report, bench.time)
+        assert bench.spool.oldest == report.envelope.received_at
+
     def test_a_thousand_recipients(self, bench: Bench) -> None:
         """They are one mail."""
         bench.open()

@@ -115,7 +115,10 @@ OBTAIN = (
     f"WHERE key = %s AND owner IS NULL RETURNING *) SELECT {FOUND}, {SMALL} FROM m"
 )
 
-OLDEST = "SELECT key, received_at FROM mail WHERE key >= %s AND due IS NOT NULL ORDER BY key LIMIT 1"
+OLDEST = (
+    "SELECT key, received_at FROM mail WHERE key >= %s AND due IS NOT NULL AND NOT (report AND EXISTS "
+    "(SELECT FROM recipient WHERE recipient.mail = key AND recipient.state = 1 AND attempts = 0)) ORDER BY key LIMIT 1"
+)
 
 
 def array(values: list[object]) -> str:

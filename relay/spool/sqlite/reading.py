@@ -68,10 +68,10 @@ def last_key(connection: sqlite3.Connection) -> int:
 
 
 def oldest(connection: sqlite3.Connection, since: int) -> tuple[int, float] | None:
-    """Key and received_at of the first mail, from the key `since` on, that is READY or DEFERRED."""
+    """Key and received_at of the first mail, from the key `since` on, that waits to be delivered: see Spool.oldest."""
     found: tuple[int, object] | None = connection.execute(
-        "SELECT mail, (SELECT received_at FROM mail WHERE key = mail) FROM recipient "
-        "WHERE mail >= ? AND state < 2 ORDER BY mail LIMIT 1",
+        "SELECT mail, (SELECT received_at FROM mail WHERE key = mail) FROM recipient WHERE mail >= ? AND state < 2 "
+        "AND NOT (state = 1 AND attempts = 0 AND (SELECT report FROM mail WHERE key = mail)) ORDER BY mail LIMIT 1",
         (since,),
     ).fetchone()
     if found is None:
