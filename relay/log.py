@@ -50,14 +50,14 @@ def timestamp(seconds: float) -> str:
     >>> timestamp(1700000000.5)
     '2023-11-14T22:13:20.500Z'
     """
-    return _to_the_millisecond(int(seconds * 1000))
+    second, rest = divmod(int(seconds * 1000), 1000)
+    return f"{_to_the_second(second)}.{rest:03d}Z"
 
 
 @lru_cache(maxsize=8)
-def _to_the_millisecond(milliseconds: int) -> str:
-    """Kept for a moment: a busy daemon says several things in one millisecond."""
-    second, rest = divmod(milliseconds, 1000)
-    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(second))}.{rest:03d}Z"
+def _to_the_second(second: int) -> str:
+    """Kept for a moment: a busy daemon says thousands of things in one second."""
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
 
 
 def json_line(entry: dict[str, object]) -> bytes:

@@ -5,6 +5,10 @@ Lines end in CRLF here; `relay.smtp.data` has seen to that when the mail was tak
 
 from __future__ import annotations
 
+import re
+
+_DOT = re.compile(rb"\r\n\.")
+
 DOT = b".\r\n"
 """What ends DATA, behind the line end of the last line."""
 
@@ -15,7 +19,7 @@ def stuffed(content: bytes) -> bytes:
     >>> stuffed(b".a\r\n..b")
     b'..a\r\n...b\r\n.\r\n'
     """
-    content = content.replace(b"\r\n.", b"\r\n..")
+    content = _DOT.sub(b"\r\n..", content)
     if content.startswith(b"."):
         content = b"." + content
     return content + (DOT if content.endswith(b"\r\n") or not content else b"\r\n" + DOT)
@@ -31,7 +35,7 @@ class DotStuffer:
         """`piece` as it is sent."""
         border = (self._tail + piece[:2]).find(b"\r\n.")
         self._tail = (self._tail + piece[-2:])[-2:]
-        piece = piece.replace(b"\r\n.", b"\r\n..")
+        piece = _DOT.sub(b"\r\n..", piece)
         return piece if border < 0 else piece[:border] + b"." + piece[border:]
 
     def end(self) -> bytes:
