@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from relay.bounce.digest import read
 from relay.bounce.notice import Kind
 from relay.envelope import Envelope
-from relay.outcome import CannotTake, Deferred, Delivered, Outcome, OverLimit, Rejected
+from relay.outcome import CannotTake, Deferred, Delivered, Outcome, OverLimit, ProviderFault, Rejected
 from relay.spool.spool import Settlement, State
 from relay.upstream.sender import Batch
 
@@ -34,6 +34,7 @@ class Ledger:
     copies        how often a provider took a mail for a recipient
     excused       how many copies beyond the first may be there: for each unanswered dot, and for each kill
     refused       providers that refused a recipient, and whether one of them did for good
+    faulted       providers and mails whose last transaction there met a fault; the next such one counts
     aged          recipients of whom something was said that counts, the mail being older than allowed
     ended         what became of recipients, durably
     reported      for how many reports of a failure a recipient was named in
@@ -45,6 +46,7 @@ class Ledger:
     excused: Counter[str] = field(default_factory=Counter)
     refused: dict[str, set[str]] = field(default_factory=dict)
     final: set[str] = field(default_factory=set)
+    faulted: set[tuple[str, str]] = field(default_factory=set)
     aged: set[str] = field(default_factory=set)
     ended: dict[str, State] = field(default_factory=dict)
     reported: Counter[str] = field(default_factory=Counter)
@@ -61,13 +63,17 @@ class Ledger:
     def said(self, provider: str, batch: Batch, outcomes: tuple[Outcome, ...], age: float) -> None:
         """What a provider said of each recipient, the mail being of that age when it was begun."""
         through = any(isinstance(outcome, Delivered) for outcome in outcomes)
+        meeting = (provider, named(batch, 0).partition("-")[2])
+        fault = any(isinstance(outcome, ProviderFault) for outcome in outcomes)
+        poison = fault and meeting in self.faulted
+        (self.faulted.add if fault else self.faulted.discard)(meeting)
         for number, outcome in enumerate(outcomes):
             name = named(batch, number)
             if isinstance(outcome, Rejected | CannotTake):
                 self.refused.setdefault(name, set()).add(provider)
             if isinstance(outcome, Rejected) and outcome.final:
                 self.final.add(name)
-            counts = isinstance(outcome, Deferred | Rejected | CannotTake)
+            counts = isinstance(outcome, Deferred | Rejected | CannotTake) or poison
             if age >= self.max_age and (counts or (isinstance(outcome, OverLimit) and not through)):
                 self.aged.add(name)
 
