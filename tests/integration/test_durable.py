@@ -123,10 +123,10 @@ def test_a_sync_between_the_end_of_each_mail_and_its_250(tmp_path: Path) -> None
 
 
 @contextmanager
-def failing(relay: Running, what: str, error: str) -> Iterator[None]:
-    """Within this every one of those system calls of mailrelay fails."""
+def failing(relay: Running, what: str, error: str, trace: Path = Path("/dev/null")) -> Iterator[None]:
+    """Within this every one of those system calls of mailrelay fails; those that do are marked in `trace`."""
     command = ["strace", "-f", "-qq", "-e", f"trace={what}", "-e", f"inject={what}:error={error}"]
-    with subprocess.Popen([*command, "-p", str(relay.process.pid), "-o", "/dev/null"]) as strace:
+    with subprocess.Popen([*command, "-p", str(relay.process.pid), "-o", trace]) as strace:
         try:
             status = Path(f"/proc/{relay.process.pid}/task")
             soon(

@@ -127,20 +127,23 @@ def test_power_cuts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("what", "error"), [("fsync,fdatasync", "EIO"), ("write,pwrite64", "ENOSPC")])
 def test_every_so_many_writes_fail(tmp_path: Path, what: str, error: str, every: int) -> None:
     """Whatever fails is not promised, and an outcome that cannot be written is written later; then it is killed."""
-    choose, handed = random.Random(SEED), Handed()
+    choose, handed, trace = random.Random(SEED), Handed(), tmp_path / "trace"
     with Moody("sink", 0.0, choose) as sink:
         configure(tmp_path, [sink.table()], settings(tmp_path / "spool"))
         with Running(tmp_path) as relay:
             before = handed.applying(relay, "before", choose, most=5)
             for each in before:
                 each.join()
-            with failing(relay, what, f"{error}:when={every}+{every}"):
+            with failing(relay, what, f"{error}:when={every}+{every}", trace):
                 for each in handed.applying(relay, "mail", choose, most=15):
                     each.join()
                 relay.process.kill()
                 relay.process.wait(PATIENCE)
         result = settled(tmp_path, handed, sink)
-    LOG.info("%s at every call of %s with a number divisible by %d: %s", error, what, every, result)
+    failed = trace.read_text("utf-8", "replace").count("(INJECTED)")
+    LOG.info("%s at every %d. call of %s, %d in all: %s", error, every, what, failed, result)
 
     assert (result.lost, result.wrong, result.ghosts, result.torn) == (frozenset(), frozenset(), frozenset(), 0)
     assert result.copies <= WORKERS
+    assert failed
+    assert {code for code, _ in result.answers} <= {250, 451, 452}

@@ -11,8 +11,8 @@ from relay.bounce.digest import read
 from relay.bounce.fate import Fate
 from relay.clock import SpoolClock
 from relay.envelope import Envelope
-from relay.outcome import Outcome, ProviderFault, Uncertain
-from relay.reply import no_reply
+from relay.outcome import Outcome, OverLimit, ProviderFault, Uncertain
+from relay.reply import Reply, no_reply
 from relay.retry import Retry
 from relay.spool.spool import Standing, State
 from relay.upstream.sender import Batch
@@ -22,6 +22,7 @@ from tests.unit.test_delivery import LATER, NO, NOBODY, House
 HOUR = 3600.0
 DAY = 24 * HOUR
 CUT = ProviderFault(no_reply("the connection was lost"))
+OVER = OverLimit(Reply(452, "4.5.3", ("Too many",)))
 LOST = Uncertain(no_reply("the connection was lost behind the final dot"))
 
 
@@ -168,6 +169,26 @@ def test_too_old_only_after_a_fresh_attempt() -> None:
     house.tick(2 * HOUR, step=1.0)
 
     assert [line["id"] for line in house.log.of("expired")] == [mail.uuid]
+
+
+@pytest.mark.parametrize("says", ["limit", "poison"])
+def test_too_old_after_what_is_as_good_as_a_deferral(says: str) -> None:
+    """A limit that nobody gets through counts, and so does a connection that ends behind the mail's MAIL again."""
+    house = House(["first"], retry=Retry((60.0,), HOUR, 0.0, DAY))
+    first = house.providers["first"]
+    first.up = REFUSED
+    mail = house.mail("a@x.net", "b@x.net")
+    house.tick(25 * HOUR, step=10.0)
+    assert house.log.of("deferred") == []
+
+    first.up, first.begun = None, True
+    first.says = (
+        always(CUT, usable=False) if says == "poison" else lambda batch: ((LATER, OVER)[: len(batch.recipients)], True)
+    )
+    house.tick(HOUR, step=10.0)
+
+    assert {line["id"] for line in house.log.of("expired")} == {mail.uuid}
+    assert mail.key not in house.spool.mails
 
 
 def test_a_provider_that_flaps() -> None:
