@@ -35,7 +35,7 @@ def intake(config: Config) -> IntakePolicy:
     """How mail is taken."""
     addresses = config.addresses
     rules = Rules(addresses.domain, addresses.aliases, addresses.senders)
-    return IntakePolicy(config.hostname, rules, config.spool.min_free, config.smtp.rate_limit.by)
+    return IntakePolicy(config.hostname, rules, _min_free(config), config.smtp.rate_limit.by)
 
 
 def reports(config: Config) -> Terms:
@@ -53,9 +53,14 @@ def reports(config: Config) -> Terms:
 def bounds(config: Config) -> Bounds:
     """When people are told that something is wrong."""
     alerts = config.alerts
-    return Bounds(alerts.check_interval, alerts.backlog, alerts.oldest, config.spool.min_free)
+    return Bounds(alerts.check_interval, alerts.backlog, alerts.oldest, _min_free(config))
 
 
 def limits(config: Config) -> Limits:
     """What is spoken of where somebody asks why a mail waits."""
     return Limits(config.retry.max_age, config.delivery.queue_size)
+
+
+def _min_free(config: Config) -> int:
+    """Where mail waits on a server, this host's volume says nothing of the room for it."""
+    return 0 if config.spool.backend == "postgresql" else config.spool.min_free

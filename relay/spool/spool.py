@@ -316,22 +316,27 @@ class SharedSpool(Spool, Protocol):
     promised    mails on their way in that are to be ours
     shown       by how much more mails we show as ready, active, deferred and held than are written: for all to see
     old_before  see Shares
-    speaks      whether of all processes it is this one that tells of the queue's alerts
 
     For the caller to set: `room` says how many more mails may be ours; `waits` is told once a second whether READY mail
     waits that nobody has, and when the next DEFERRED one is due; `lost` is told, with the reason, when nothing is ours
     any more; `gone` of each other process that has ended without a word, and how many mails are free by that.
     """
 
-    figures: Shares
     promised: int
     shown: tuple[int, int, int, int]
     old_before: float
-    speaks: bool
     room: Callable[[], int]
     waits: Callable[[bool, float | None], None]
     lost: Callable[[str], None]
     gone: Callable[[str, int], None]
+
+    @property
+    def figures(self) -> Shares:
+        """How the whole queue is."""
+
+    @property
+    def speaks(self) -> bool:
+        """Whether of all processes it is this one that tells of the queue's alerts."""
 
     def has(self, key: int) -> bool:
         """Whether a mail is ours."""

@@ -56,8 +56,8 @@ def _nobody(*_: object) -> None:
 class PostgresqlSpool:
     """See SharedSpool.
 
-    doubts      what an operator should know of the server
-    server_now  its time at the start, in seconds since the epoch: what the scale of all processes is
+    doubts  what an operator should know of the server
+    ahead   by how many seconds the server's clock, the scale of all processes, is ahead of this host's
     """
 
     backend = "postgresql"
@@ -76,7 +76,7 @@ class PostgresqlSpool:
         committed: Callable[[int, float], None],
     ) -> None:
         self.doubts = server.doubts(connection)
-        self.server_now = process.clock(connection)
+        self.ahead = process.clock(connection) - time.time()
         self.notes: Mapping[str, str] = reading.notes(connection)
         self.left_under_way: Sequence[Mail] = ()
         self.quarantined: Callable[[Mail, State | None], None] = _nobody

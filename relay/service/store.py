@@ -1,0 +1,179 @@
+"""Store: the spool that a configuration names, with what differs between one daemon's own and one that is shared."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from relay.clock import SpoolClock
+from relay.config import Config
+from relay.delivery.crashes import Crashes
+from relay.delivery.delivery import Delivery
+from relay.delivery.flights import Flights, places
+from relay.events import Events
+from relay.listening import CannotStart
+from relay.schedule import Schedule, SharedSchedule
+from relay.spool.spool import LEFT_UNDER_WAY, Settlement, SharedSpool, Spool
+from relay.spool.sqlite import SqliteSpool, open_spool
+
+DRIFT = "drift"
+"""The note in which it is kept how far the system's clock was set since the mail was taken."""
+
+LEAP = 5.0
+"""Seconds by which a clock is set before that is worth a note."""
+
+Committed = Callable[[int, float], None]
+
+
+class Store(Protocol):
+    """See the module's docstring."""
+
+    @property
+    def spool(self) -> Spool:
+        """Where mail waits."""
+
+    @property
+    def flights(self) -> Flights | Crashes | None:
+        """Who knows which mail was under way when a process ended; None where that cannot be known."""
+
+    def schedule(self, delivery: Delivery, config: Config) -> Schedule:
+        """What hands mail to `delivery`."""
+
+    def tell(self) -> None:
+        """Say in the log what the start found."""
+
+    def tick(self) -> None:
+        """To be called about every half second."""
+
+    def hand_back(self, delivery: Delivery) -> None:
+        """The daemon stops: what it does not need any more is others'."""
+
+
+def open_store(config: Config, reactor: Any, clock: SpoolClock, events: Events, committed: Committed) -> Store:
+    """The one that `config` names. Waits for the disk, or the server. Raises SpoolError, CannotStart."""
+    if config.spool.backend == "postgresql":
+        return SharedStore(config, reactor, clock, events, committed)
+    return LocalStore(config, reactor, clock, events, committed)
+
+
+class LocalStore:
+    """One daemon's own, in a folder."""
+
+    def __init__(self, config: Config, reactor: Any, clock: SpoolClock, events: Events, committed: Committed) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._events = events
+        self.spool: SqliteSpool = open_spool(
+            config.spool.directory,
+            reactor=reactor,
+            now=clock,
+            random_bits=random.SystemRandom().getrandbits,
+            min_free=config.spool.min_free,
+            committed=committed,
+        )
+        self._drift = 0.0
+        if self.spool.newest:
+            self._drift = float(self.spool.notes.get(DRIFT, "0"))
+            clock.resume(self._drift, self.spool.newest)
+        self.flights = self._flights(config)
+
+    def schedule(self, delivery: Delivery, config: Config) -> Schedule:
+        """See Store."""
+        limit = config.delivery.queue_size
+        return Schedule(self.spool, self._reactor, self._clock, limit, delivery.ready, self._events.warning)
+
+    def tell(self) -> None:
+        """See Store."""
+        for damage in self.spool.found_damage:
+            self._events.error(damage)
+        for mail in self.spool.left_under_way:
+            self._events.held(
+                mail.envelope.uuid,
+                [each.recipient.address for each in mail.standings if each.reply == LEFT_UNDER_WAY],
+                LEFT_UNDER_WAY,
+            )
+
+    def tick(self) -> None:
+        """The system's clock was set: how far is to be known after a restart, or mail would be as old as the step."""
+        drift = self._clock.drift
+        if abs(drift - self._drift) > LEAP:
+            self._drift = drift
+            note = Settlement(0, "", (), notes=((DRIFT, str(drift)),))
+            self.spool.settle(note).addErrback(lambda failure: self._events.error(str(failure.value)))
+
+    def hand_back(self, delivery: Delivery) -> None:
+        """See Store. There are no others."""
+
+    def _flights(self, config: Config) -> Flights | None:
+        why: str | None = ""
+        for path in places(config.spool.directory):
+            try:
+                return Flights(path, self._clock)
+            except OSError as error:
+                why = error.strerror
+        self._events.warning(f"mail that ends the daemon will not be found out: flights: {why}")
+        return None
+
+
+class SharedStore:
+    """A queue in PostgreSQL. Its server's clock is the scale of time of all who share it."""
+
+    def __init__(self, config: Config, reactor: Any, clock: SpoolClock, events: Events, committed: Committed) -> None:
+        try:
+            from relay.spool.postgresql import open_spool as open_shared
+        except ImportError as error:
+            raise CannotStart(
+                f'spool.backend = "postgresql" needs psycopg (pip install "mailrelay[postgresql]"): {error}'
+            ) from None
+        self._reactor = reactor
+        self._clock = clock
+        self._events = events
+        spool = open_shared(
+            config.spool.dsn,
+            config.spool.directory,
+            name=config.instance,
+            reactor=reactor,
+            now=clock,
+            random_bits=random.SystemRandom().getrandbits,
+            committed=committed,
+        )
+        clock.resume(-spool.ahead, 0.0)
+        self._doubts = spool.doubts
+        self.spool: SharedSpool = spool
+        self.flights = Crashes()
+
+    def schedule(self, delivery: Delivery, config: Config) -> Schedule:
+        """See Store."""
+        spool, events = self.spool, self._events
+
+        def lost(why: str) -> None:
+            events.error(f"all mail in memory is others' by now, and this process begins anew: {why}")
+            delivery.hand_all_back()
+
+        def gone(name: str, freed: int) -> None:
+            events.warning(f"{name} has ended without a word; {freed} mails that it had are free")
+
+        spool.lost, spool.gone = lost, gone
+        return SharedSchedule(
+            spool,
+            self._reactor,
+            self._clock,
+            config.delivery.queue_size,
+            delivery.ready,
+            events.warning,
+            delivery.room,
+            self.flights.add,
+        )
+
+    def tell(self) -> None:
+        """See Store."""
+        for doubt in self._doubts:
+            self._events.warning(doubt)
+
+    def tick(self) -> None:
+        """See Store."""
+
+    def hand_back(self, delivery: Delivery) -> None:
+        """See Store."""
+        delivery.hand_all_back()
