@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -201,6 +204,27 @@ def test_what_is_foreign_is_so_from_its_first_octets_on(octets: bytes) -> None:
 def test_what_may_be_smtp(line: bytes) -> None:
     """Or the beginning of it."""
     assert not is_foreign(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"EHLO" + b" " * 1500 + b"\x01",
+        b"HELO " + b"x " * 2000 + b"\x7f",
+        b"MAIL FROM:<a" + b" " * 4000 + b"@example.com>",
+        b"RCPT TO:<a" + b" " * 4000 + b"@example.com>",
+        b"MAIL" + b" " * 4000 + b"TO:",
+        b"BDAT 1" + b" " * 4000 + b"x",
+    ],
+    ids=lambda line: line[:6].decode(),
+)
+def test_a_line_of_spaces_takes_no_time(line: bytes) -> None:
+    """While a line is looked at nobody else is served."""
+    begin = time.process_time()
+    for _ in range(10):
+        for parse in (parse_helo, parse_mail, partial(parse_rcpt, smtp_utf8=True), parse_bdat):
+            parse(line)
+    assert time.process_time() - begin < 0.3
 
 
 def test_verbs() -> None:

@@ -28,10 +28,11 @@ _PLAIN_MAIL = re.compile(
 )
 _PLAIN_RCPT = re.compile(rb"[Rr][Cc][Pp][Tt] [Tt][Oo]:<(" + _PLAIN + rb")>")
 
-_MAIL = re.compile(rb"MAIL +FROM: *(.*?) *", re.IGNORECASE)
-_RCPT = re.compile(rb"RCPT +TO: *(.*?) *", re.IGNORECASE)
-_HELO = re.compile(rb"[EH][HE]LO +([^\x00-\x1f\x7f]*?) *", re.IGNORECASE)
-_BDAT = re.compile(rb"BDAT +([0-9]{1,18})( +LAST)? *", re.IGNORECASE)
+# Of lines without the spaces at their end. No space may be matched in two ways: a client would have us try them all.
+_MAIL = re.compile(rb"MAIL ++FROM: *+(.*)", re.IGNORECASE)
+_RCPT = re.compile(rb"RCPT ++TO: *+(.*)", re.IGNORECASE)
+_HELO = re.compile(rb"[EH][HE]LO ++([^\x00-\x1f\x7f]*)", re.IGNORECASE)
+_BDAT = re.compile(rb"BDAT ++([0-9]{1,18})( ++LAST)?", re.IGNORECASE)
 
 _FOREIGN = re.compile(
     rb"""(?: (?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI  # HTTP, WebDAV
@@ -94,7 +95,7 @@ def parse_mail(line: bytes) -> Mail | Reply:
         address, size, utf8 = plain.groups()
         if len(address) <= PATH_LIMIT - 2:
             return Mail(address.decode(), int(size or 0), utf8 is not None)
-    match = _MAIL.fullmatch(line)
+    match = _MAIL.fullmatch(line.rstrip(b" "))
     if match is None:
         return Reply(501, "5.5.2", ("write MAIL FROM:<user@example.com>",))
     try:
@@ -131,7 +132,7 @@ def parse_rcpt(line: bytes, *, smtp_utf8: bool) -> Recipient | Reply:
     plain = _PLAIN_RCPT.fullmatch(line)
     if plain is not None and len(plain[1]) <= PATH_LIMIT - 2:
         return Recipient(plain[1].decode())
-    match = _RCPT.fullmatch(line)
+    match = _RCPT.fullmatch(line.rstrip(b" "))
     if match is None:
         return Reply(501, "5.5.2", ("write RCPT TO:<user@example.com>",))
     try:
@@ -163,7 +164,7 @@ def parse_helo(line: bytes) -> str | Reply:
     >>> parse_helo(b"EHLO [127.0.0.1]")
     '[127.0.0.1]'
     """
-    match = _HELO.fullmatch(line)
+    match = _HELO.fullmatch(line.rstrip(b" "))
     if match is None or not 0 < len(match[1]) <= HELO_LIMIT:
         return Reply(501, "5.5.4", ("EHLO and HELO take the name of your host, at most 255 octets",))
     return match[1].decode("ascii", "backslashreplace")
@@ -175,5 +176,5 @@ def parse_bdat(line: bytes) -> Bdat | None:
     >>> parse_bdat(b"BDAT 1000 LAST")
     Bdat(size=1000, last=True)
     """
-    match = _BDAT.fullmatch(line)
+    match = _BDAT.fullmatch(line.rstrip(b" "))
     return Bdat(int(match[1]), match[2] is not None) if match else None
