@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _ATOM = r"""[^\s<>()\[\]:;,"']"""
-_ADDRESS = re.compile(rf"""(?:"[^"]{{0,64}}"|(?<!{_ATOM}){_ATOM}+)@(?:\[[^\]\s]*\]|{_ATOM}+)""")
+_ADDRESS = re.compile(rf"""(?:"[^"]{{0,64}}"|(?<!{_ATOM}){_ATOM}+)@(?:\[[^\]\s]{{0,255}}\]|{_ATOM}+)""")
 
 
 def printable(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.reply import Reply
+from relay.reply import Reply, nameless
 from relay.smtp.grammar.replies import KEPT, LARGEST, Replies
 
 GOOD = [
@@ -137,3 +138,11 @@ def test_any_octets(octets: bytes, cut: int) -> None:
     """Whatever comes, the outcome is replies, and it does not depend on the cutting."""
     replies = Replies()
     assert replies.receive(octets[:cut]) + replies.receive(octets[cut:]) == Replies().receive(octets)
+
+
+@pytest.mark.parametrize("piece", ["a@[", '"a@', "a@", '"', "@", "<a", "a@[b] "])
+def test_no_words_take_long_to_be_made_nameless(piece: str) -> None:
+    """A reply is up to LARGEST octets, and while a page is made of it nobody else is served."""
+    begin = time.process_time()
+    nameless(piece * (LARGEST // len(piece)))
+    assert time.process_time() - begin < 0.5
