@@ -49,6 +49,7 @@ class Intake:
     """See the module's docstring. `wall` gives the system's time, for the dates in header fields.
 
     received  mails taken since the start
+    deliver   is told of each of them (`added`)
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Intake:
         self.window = window
         self.received = 0
         self._spool = spool
-        self._added = added
+        self.deliver = added
         self._now = now
         self._wall = wall
         self._events = events
@@ -113,11 +114,10 @@ class Intake:
         self._events.refused(reason=reason, reply=reply, client=client)
 
     def taken(self, submission: Submission) -> None:
-        """A mail is durable: count it, say so, deliver it."""
+        """A mail is durable: count it, and say so."""
         self.received += 1
         self._metrics.received.inc()
         self._events.received(submission.envelope)
-        self._added(submission)
 
 
 class Arrival:
@@ -181,7 +181,11 @@ class Arrival:
             return Deferred.fromCoroutine(self._finish_large(self._writer, findings))
         pieces = self._pieces
         submission = self._submission(pieces[0] if len(pieces) == 1 else b"".join(pieces), findings)
-        return self._intake._spool.submit(submission).addCallbacks(self._taken, self._failed, (submission,))
+        answer: Deferred[str] = Deferred()
+        self._intake._spool.submit(submission).addCallbacks(
+            self._durable, self._not_durable, (submission, answer), {}, (answer,)
+        )
+        return answer
 
     def abandon(self) -> None:
         """Forget it."""
@@ -196,8 +200,10 @@ class Arrival:
             await self._intake._spool.submit(submission)
         except Exception:
             writer.abandon()
-            self._failed(Failure())
-        return self._taken(None, submission)
+            raise self._refusal(Failure()) from None
+        self._intake.taken(submission)
+        self._intake.deliver(submission)
+        return submission.envelope.uuid
 
     def _submission(self, body: bytes | BodyWriter, findings: Findings) -> Submission:
         intake = self._intake
@@ -218,11 +224,16 @@ class Arrival:
         )
         return Submission(envelope, top, body, origin=self.origin)
 
-    def _taken(self, _: None, submission: Submission) -> str:
+    def _durable(self, _: None, submission: Submission, answer: Deferred[str]) -> None:
+        """The application is told before its mail goes on: it has waited for that."""
         self._intake.taken(submission)
-        return submission.envelope.uuid
+        answer.callback(submission.envelope.uuid)
+        self._intake.deliver(submission)
 
-    def _failed(self, failure: Failure) -> str:
+    def _not_durable(self, failure: Failure, answer: Deferred[str]) -> None:
+        answer.errback(self._refusal(failure))
+
+    def _refusal(self, failure: Failure) -> Refused:
         """Say why to the log, and 4xx to the application."""
         self._intake._events.error(f"a mail could not be written down: {failure.value}")
-        raise Refused(*(DISK if failure.check(SpoolFull) else SPOOL))
+        return Refused(*(DISK if failure.check(SpoolFull) else SPOOL))

@@ -33,6 +33,12 @@ GROUP = 256
 OCTETS = 8 * 1024 * 1024
 """Octets of bodies in one commit, after which no further mail joins it."""
 
+LINGER = 0.002
+"""Seconds that mails that have ended wait for a new one to be written with."""
+
+FLOWING = 0.010
+"""Seconds after a mail in which another one is expected."""
+
 SLACK = 4096
 """Free pages in the file (16 MiB) that are left there for the next mails; more are given back to the volume."""
 
@@ -121,6 +127,7 @@ class Writer:
         self._closed = False
         self._slack = False
         self._full = False
+        self._mail_at = 0.0  # when the last new mail came
 
     def start(self) -> None:
         """Begin to write."""
@@ -160,17 +167,34 @@ class Writer:
         """What waits, at least one; and whether more may come."""
         group: list[Write] = []
         octets = 0
-        write = self._next()
-        try:
-            while write is not None:
-                group.append(write)
-                octets += write.octets
-                if len(group) >= GROUP or octets >= OCTETS:
-                    return group, True
-                write = self._queue.get_nowait()
-        except Empty:
-            return group, True
+        write, lingers = self._next(), True
+        until = time.monotonic() + LINGER
+        while write is not None:
+            group.append(write)
+            octets += write.octets
+            if len(group) >= GROUP or octets >= OCTETS:
+                return group, True
+            if write.mails:
+                self._mail_at = until - LINGER
+            lingers = lingers and write.gone > 0
+            try:
+                write = self._one_more(until if lingers else 0.0)
+            except Empty:
+                return group, True
         return group, False
+
+    def _one_more(self, until: float) -> Write | None:
+        """Another one that waits; where mail flows in, and all before it can wait, one that comes by then. Or Empty.
+
+        So one commit, and one sync, is enough for mails that end and the new ones that come behind them.
+        """
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            now = time.monotonic()
+            if until <= now or now - self._mail_at > FLOWING:
+                raise
+            return self._queue.get(timeout=until - now)
 
     def _next(self) -> Write | None:
         """The next that is asked for. While nothing is, the file is made smaller, in steps that nobody notices."""
