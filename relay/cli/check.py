@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli.configuration import config_option, read
-from relay.cli.terminal import columns, complain, row, say
+from relay.cli.terminal import columns, complain, paragraphs, row, say
 from relay.config import Config, ConfigErrors
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def _print(errors: list[str], examined: Sequence[Examined]) -> None:
     room = columns(sys.stdout)
     for each in examined:
         for step in each.steps:
-            say(row((each.name, step.step, "ok" if step.ok else "FAILED", step.detail), (12, 5, 6), room))
+            cells = (each.name, step.step, "ok" if step.ok else "FAILED", step.detail)
+            for text in paragraphs(row(cells, (12, 5, 6), None), room):
+                say(text)
     if all(each.ok for each in examined):
-        say(f"ok: {', '.join(each.name for each in examined)}")
+        for text in paragraphs([f"ok: {', '.join(each.name for each in examined)}"], room):
+            say(text)

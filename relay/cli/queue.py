@@ -65,10 +65,9 @@ def list_(path: Path | None, as_json: bool, everything: bool, **selected: Any) -
     room = columns(sys.stdout)
     header = row(("ID", "STATE", "AGE", "SIZE", "FROM -> TO"), _WIDTHS, room)
     for piece in asking:
-        if header:
-            say(header)
-            header = ""
-        say(line(piece["mail"], room, time.time()))
+        for text in (*header, *cells(piece["mail"], room, time.time())):
+            say(text)
+        header = []
     if header:
         say("The queue is empty." if not any(selected.values()) else "No mail that waits is such.")
 
@@ -152,7 +151,10 @@ def export(path: Path | None, uuid: str) -> None:
 
 
 def _need(ids: Sequence[str], everything: bool, selected: Selected) -> None:
-    """Something must be selected."""
+    """Something must be selected, and by more than what a script's variable is if it was never set."""
+    for name, value in selected.items():
+        if value == "":
+            raise click.UsageError(f"--{name} needs a value" + (" (<> is the null sender)" if name == "sender" else ""))
     if not ids and not everything and not any(value is not None for value in selected.values()):
         raise click.UsageError("name mails by their ids, or select them (--all: every one)")
 
@@ -184,8 +186,8 @@ def _print_one_or_array(ids: Sequence[str], things: Iterator[object]) -> None:
         say(json.dumps(thing))
 
 
-def line(mail: Mapping[str, Any], room: int | None, now: float) -> str:
-    """A mail in one line of a table."""
+def cells(mail: Mapping[str, Any], room: int | None, now: float) -> list[str]:
+    """A mail as a row of a table."""
     people = mail["recipients"]
     others = f" +{len(people) - 1}" if len(people) > 1 else ""
     whose = f"{mail['sender'] or '<>'} -> {people[0]['address']}{others}"

@@ -14,7 +14,7 @@ import click
 
 from relay.cli.configuration import config_option
 from relay.cli.daemon import Asking
-from relay.cli.terminal import columns, row, say
+from relay.cli.terminal import columns, paragraphs, row, say
 from relay.phrases import many, span
 
 _MIB = 2**20
@@ -35,13 +35,27 @@ def status(path: Path | None, as_json: bool) -> None:
 
 def lines(health: Mapping[str, Any], room: int | None, now: float) -> Iterator[str]:
     """The object of /health, for people."""
+    yield from paragraphs(_figures(health), room)
+    yield ""
+    widths = (max(8, *(len(provider["name"]) for provider in health["providers"])), 8, 11, 16)
+    yield from row(("PROVIDER", "STATE", "CONNECTIONS", "LAST SUCCESS", "LAST ERROR"), widths, room)
+    for provider in health["providers"]:
+        connections = provider["connections"]
+        use = f"{connections['active']}+{connections['idle']} of {connections['limit']}"
+        success, error = _ago(provider["last_success_at"], now), provider["last_error"] or "-"
+        yield from row((provider["name"], provider["state"], use, success, error), widths, room)
+    alerts = [f"ALERT {alert['name']} since {alert['since']}: {alert['message']}" for alert in health["alerts"]]
+    yield from paragraphs(alerts, room)
+
+
+def _figures(health: Mapping[str, Any]) -> Iterator[str]:
     queue, totals, spool = health["queue"], health["totals"], health["spool"]
     yield (
         f"mailrelay {health['version']} ({health['instance']}): {health['status']}, "
         f"up for {span(health['uptime_seconds'])}"
     )
     states = ", ".join(f"{queue[state]} {state}" for state in ("ready", "active", "deferred", "held"))
-    oldest = f"; the oldest is {span(queue['oldest_age_seconds'])} old" if queue["total"] else ""
+    oldest = f"; the oldest is {span(queue['oldest_age_seconds'])} old" if queue["total"] > queue["held"] else ""
     yield f"queue: {many(queue['total'], 'mail')} ({states}){oldest}"
     yield (
         f"finished since the start: {many(totals['totalEmails'], 'mail')} "
@@ -49,18 +63,6 @@ def lines(health: Mapping[str, Any], room: int | None, now: float) -> Iterator[s
     )
     writable = "writable" if spool["writable"] else "NOT writable"
     yield f"spool: {spool['backend']}, {writable}, {spool['free_bytes'] // _MIB} MiB free"
-    yield ""
-    widths = (max(8, *(len(provider["name"]) for provider in health["providers"])), 8, 11, 16)
-    yield row(("PROVIDER", "STATE", "CONNECTIONS", "LAST SUCCESS", "LAST ERROR"), widths, room)
-    for provider in health["providers"]:
-        connections = provider["connections"]
-        use = f"{connections['active']}+{connections['idle']} of {connections['limit']}"
-        error = provider["last_error"] or "-"
-        yield row(
-            (provider["name"], provider["state"], use, _ago(provider["last_success_at"], now), error), widths, room
-        )
-    for alert in health["alerts"]:
-        yield f"ALERT {alert['name']} since {alert['since']}: {alert['message']}"
 
 
 def _ago(text: str | None, now: float) -> str:

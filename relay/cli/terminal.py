@@ -16,6 +16,8 @@ from typing import TextIO
 
 from relay.reply import printable
 
+_INDENT = "    "
+_LEAST = 16  # columns of a row's last cell; where there is not as much room, it has a line of its own
 _WIDE_FROM = "\u1100"  # no character before this one takes two columns
 
 
@@ -51,22 +53,28 @@ def columns(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def row(cells: Sequence[str], widths: Sequence[int], room: int | None) -> str:
-    """One line of a table. The last cell has no width of its own; where there is not room for all, cells are cut.
+def row(cells: Sequence[str], widths: Sequence[int], room: int | None) -> list[str]:
+    """A row of a table; the last cell has no width of its own, and is cut where there is not room for all of it.
 
-    >>> row(["a", "bcd", "e"], [3, 2], 80), row(["a", "bcd", "efghij"], [3, 2], 11)
-    ('a   b… e', 'a   b… efg…')
+    On a terminal on which little room would be left to it, cells go on in further lines.
+
+    >>> row(["a", "bcd", "e"], [3, 2], 80), row(["a", "bcd", "what there is of all of it"], [3, 2], 25)
+    (['a   b… e'], ['a   b… what there is of …'])
+    >>> row(["abcdef", "bc", "what there is of all of it"], [6, 8], 20)
+    ['abcdef bc', '    what there is o…']
     """
-    clean = [printable(cell) for cell in cells]
+    *clean, last = [printable(cell) for cell in cells]
     if room is None:
-        padded = [_padded(cell, width) for cell, width in zip(clean, widths, strict=False)]
-    else:
-        padded = [_padded(_cut(cell, width), width) for cell, width in zip(clean, widths, strict=False)]
-    start = " ".join(padded)
-    if len(clean) == len(widths):
-        return start.rstrip()
-    last = clean[-1] if room is None else _cut(clean[-1], max(room - _width(start) - 1, 1))
-    return f"{start} {last}".rstrip()
+        return [" ".join([*map(_padded, clean, widths), last]).rstrip()]
+    if sum(widths) + len(widths) + _LEAST <= room:
+        start = "".join([f"{_padded(_cut(cell, width), width)} " for cell, width in zip(clean, widths, strict=True)])
+        return [(start + _cut(last, room - _width(start))).rstrip()]
+    lines = [""]
+    for cell, width in zip(clean, [min(width, room - len(_INDENT)) for width in widths], strict=True):
+        if lines[-1] and _width(lines[-1]) + width > room:
+            lines.append(_INDENT)
+        lines[-1] += f"{_padded(_cut(cell, width), width)} "
+    return [line.rstrip() for line in (*lines, _INDENT + _cut(last, room - len(_INDENT)))]
 
 
 def paragraphs(texts: Iterable[str], room: int | None) -> list[str]:
@@ -76,8 +84,15 @@ def paragraphs(texts: Iterable[str], room: int | None) -> list[str]:
         if room is None:
             lines.append(text)
         else:
-            lines += wrap(text, max(room - 1, 20), subsequent_indent="    ", break_on_hyphens=False) or [""]
+            width = max(room if text.isascii() else room - 1, 19)  # a long word may be broken behind half a character
+            folded = wrap(_spread(text), width, subsequent_indent=_INDENT, break_on_hyphens=False)
+            lines += [line.replace("\0", "") for line in folded] or [""]
     return lines
+
+
+def _spread(text: str) -> str:
+    """As many characters as columns: a NUL, of which printable text has none, behind each that takes two."""
+    return text if text.isascii() else "".join([each + "\0" * (_columns(each) - 1) for each in text])
 
 
 def _padded(text: str, width: int) -> str:

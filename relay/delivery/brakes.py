@@ -13,7 +13,7 @@ from typing import Protocol
 
 from relay.envelope import Envelope
 from relay.outcome import Deferred, Outcome, Rejected
-from relay.upstream.brake import FREE, Brake
+from relay.upstream.brake import FREE, TRIAL_INTERVAL, Brake
 from relay.upstream.pool import Pool
 
 
@@ -69,6 +69,10 @@ class Brakes:
     def choose(self, name: str, waiting: list[Envelope]) -> Envelope | None:
         """Which of the mails that wait is the next trial of a paused provider, if it is time for one."""
         return self._brakes[name].choose(waiting, self._now())
+
+    def trial_at(self, name: str) -> float:
+        """When a paused provider is tried with a mail of whichever sender; of a new one that is at once."""
+        return self._brakes[name].tried_at + TRIAL_INTERVAL
 
     def release(self, name: str) -> None:
         """A person asks for a trial now, with whatever mail comes first."""

@@ -115,7 +115,12 @@ class Reasons:
             case "probing":
                 return f"{pool.name} has been down for {since}{error} and is being tried just now"
             case "paused":
-                return f"{pool.name} has been paused for {since}, since it refused everything{error}"
+                left = self._delivery.brakes.trial_at(pool.name) - self._now()
+                when = f"in {span(left)}" if left > 0 else "soon"
+                return (
+                    f"{pool.name} has been paused for {since}, since it refused everything{error}; "
+                    f"one mail tries it {when}, or at `mailrelay queue retry --provider {pool.name}`"
+                )
         return f"{pool.name} is up" + ("" if pool.takes_mail else ", but has not answered for long")
 
     def _later(self, view: View, standing: Standing) -> str:

@@ -49,6 +49,8 @@ class Selection:
             raise BadSelection(f"{unknown[0]} is nothing to select by")
         if not all(text is None or isinstance(text, str) for text in texts):
             raise BadSelection("what is selected by is a text")
+        if "" in texts:
+            raise BadSelection("what is selected by is not empty (<> is the null sender)")
         sender, recipient, provider, state = cast(Sequence[str | None], texts)
         if state is not None and state not in STATES:
             raise BadSelection(f"a state is one of {', '.join(STATES)}")

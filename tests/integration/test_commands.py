@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import shutil
 import smtplib
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from relay.cli import terminal
 from relay.delivery.operator import Order
 from relay.spool.sqlite import open_spool
 from tests.contract.pump import Pump
@@ -123,13 +129,14 @@ def test_what_is_not_there(folder: Path, sink: Sink) -> None:
     with Running(folder):
         missing = command(folder, "queue", "show", "01a21260-000e-7000-8014-5d67acdde3c1")
         unsaid = [command(folder, "queue", order.value).returncode for order in Order]
+        unset = [command(folder, "queue", order.value, "--sender", "").returncode for order in Order]
         empty = command(folder, "queue", "list")
         nothing = printed(folder, "queue", "list")
     gone = command(folder, "queue", "list")
 
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "not in the queue" in missing.stderr
-    assert unsaid == [2, 2, 2, 2]
+    assert unsaid == unset == [2, 2, 2, 2]
     assert (empty.returncode, empty.stdout) == (0, "The queue is empty.\n")
     assert nothing == []
     assert (gone.returncode, gone.stdout) == (3, "")
@@ -233,6 +240,44 @@ def test_send_test(folder: Path, sink: Sink) -> None:
     assert "delivered by sink" in sent.stdout
     assert [mail.sender for mail in sink.mails][-1] == b"me@example.com"
     assert (wrong.returncode, wrong.stdout) == (1, "")
+
+
+def on_terminal(folder: Path, columns: int, *arguments: str) -> list[str]:
+    """The lines that a command prints to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    variables = {**os.environ, "COLUMNS": str(columns), "LC_ALL": "C.UTF-8"}
+    with subprocess.Popen([MAILRELAY, *arguments], cwd=folder, env=variables, stdout=theirs) as process:
+        os.close(theirs)
+        octets = b""
+        with suppress(OSError):  # EIO is how the end is told
+            while piece := os.read(ours, 65536):
+                octets += piece
+    os.close(ours)
+    assert process.returncode == 0
+    return octets.decode().replace("\r\n", "\n").splitlines()
+
+
+def test_terminals_of_every_width(folder: Path, sink: Sink) -> None:
+    """Nothing is wider than 40 columns or more, the id of a mail stays whole, and no reply moves the cursor."""
+    sink.always("RCPT", "451 4.7.1 Greylisted \x1b]0;title\x07 " + "日本語 and a long story " * 8)
+    second = sink.table(name="another-provider-with-a-long-name-of-its-own.example.com")
+    configure(folder, [sink.table(), second], {"retry": {"schedule": ["1h"]}})
+    with Running(folder) as daemon:
+        [uuid] = daemon.submit(b"\r\n", to=f"{'b' * 60}@example.net")
+        daemon.event("deferred")
+        for room in (40, 41, 62, 80, 120, 200):
+            for arguments in (
+                ["status"],
+                ["queue", "list"],
+                ["queue", "show", uuid],
+                ["queue", "why", uuid],
+                ["check"],
+            ):
+                lines = on_terminal(folder, room, *arguments)
+                assert max(map(terminal._width, lines)) <= room, (room, arguments)
+                assert not [line for line in lines if not line.isprintable()]
+                assert "queue" not in arguments or uuid in " ".join(lines)
 
 
 @pytest.mark.parametrize("locale", ["C", "tr_TR.UTF-8", "ja_JP.eucJP"])

@@ -179,6 +179,18 @@ def test_the_mail_of_the_readme(machine: Machine) -> None:
     assert b"It works." in machine.sink.wait_for(before + 1)[-1].content
 
 
+def test_the_first_configuration_of_the_readme(machine: Machine) -> None:
+    """A secret that only its owner reads, a check of the provider, and a mail whose way is shown."""
+    [secret] = re.findall(r"^    (\(umask .*)$", README, re.MULTILINE)
+    check, send_test = re.findall("^    (/opt/mailrelay/bin/mailrelay .*)$", README, re.MULTILINE)
+    before = len(machine.sink.mails)
+
+    machine.run(f"{secret} <<< sesame; test $(stat -c %a provider.secret) = 600")
+    machine.run(f"cp $MAILRELAY_CONFIG relay.toml; {check}; {send_test}")
+
+    assert machine.sink.wait_for(before + 1)[-1].sender == b"me@example.com"
+
+
 @pytest.mark.needs("swaks")
 def test_the_other_mail_of_the_readme(machine: Machine) -> None:
     """So does swaks."""

@@ -426,7 +426,7 @@ def self_signed(_: trustme.CA) -> ServerTls:
             "the certificate is not valid yet",
         ),
         (lambda _: server_side(trustme.CA().issue_cert(NAME)), "signed by an authority that is not among the trusted"),
-        (self_signed, "the certificate is signed by itself, and is not among the trusted ones"),
+        (self_signed, "the certificate is signed by itself, and is not among the trusted ones (ca_file names others)"),
         (nameless, "the certificate is for no name, not for smtp.test"),
     ],
 )

@@ -455,6 +455,7 @@ def test_a_mail_as_an_object() -> None:
         {"ids": "x"},
         {"ids": [1]},
         {"sender": 1},
+        {"sender": ""},
         {"state": "lost"},
         {"nonsense": "x"},
     ],

@@ -52,14 +52,15 @@ def test_no_provider_is_up() -> None:
 
 
 def test_a_provider_is_paused() -> None:
-    """Why, and since when."""
+    """Why, since when, and when it is tried."""
     desk = Desk(names=("first",))
     desk.pause("first", "550 5.7.1 account suspended")
     desk.mail()
 
-    assert (
-        "first has been paused for 0 s, since it refused everything (550 5.7.1 account suspended)" in sentences(desk)[1]
-    )
+    why = sentences(desk)[1]
+
+    assert "first has been paused for 0 s, since it refused everything (550 5.7.1 account suspended); " in why
+    assert "one mail tries it in 10 min, or at `mailrelay queue retry --provider first`" in why
 
 
 def test_all_workers_are_busy() -> None:

@@ -52,15 +52,14 @@ def test_nothing_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
 @given(st.lists(st.text(max_size=40), min_size=3, max_size=3), st.integers(20, 100))
 def test_a_row_fits(cells: list[str], room: int) -> None:
     """Whatever is in it."""
-    line = row(cells, [6, 4], room)
-
-    assert terminal._width(line) <= room
-    assert printable(line) == line
+    for line in (*row(cells, [6, 4], room), *paragraphs(cells, room)):
+        assert terminal._width(line) <= room
+        assert printable(line) == line
 
 
 def test_a_row_that_need_not_fit() -> None:
     """Into a pipe goes all of it."""
-    assert row([LONG, LONG, LONG], [6, 4], None) == " ".join([LONG] * 3)
+    assert row([LONG, LONG, LONG], [6, 4], None) == [" ".join([LONG] * 3)]
 
 
 def test_paragraphs() -> None:
