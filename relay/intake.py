@@ -11,7 +11,7 @@ that no application throws its mail away for trouble of ours.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -202,7 +202,8 @@ class Arrival:
             writer.abandon()
             raise self._refusal(Failure()) from None
         self._intake.taken(submission)
-        self._intake.deliver(submission)
+        body = writer.whole()
+        self._intake.deliver(submission if body is None else replace(submission, body=body))
         return submission.envelope.uuid
 
     def _submission(self, body: bytes | BodyWriter, findings: Findings) -> Submission:

@@ -56,6 +56,10 @@ class MemoryWriter:
         """See BodyWriter."""
         self.abandoned = True
 
+    def whole(self) -> bytes | None:
+        """See BodyWriter: it is to be read again."""
+        return None
+
 
 class MemorySpool:
     """See Spool. `mails` holds what is durable, by key; `settled` every settlement, in order."""

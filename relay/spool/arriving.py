@@ -17,6 +17,23 @@ BACK_PRESSURE = 1024 * 1024
 """Octets of one body that may wait for the disk before its writer asks for a pause."""
 
 
+GATHER = 256 * 1024
+"""Octets that are written at once, where no end comes before."""
+
+KEPT = 2 * 1024 * 1024
+"""Octets of a body that is kept in memory, too, until its mail is durable: nobody has to read it again then."""
+
+MEMORY = 8 * 1024 * 1024
+"""Octets of all such bodies at a time."""
+
+
+class Memory:
+    """What there is for bodies on their way in, besides the disk: so many octets are `free`."""
+
+    def __init__(self) -> None:
+        self.free = MEMORY
+
+
 class Place(Protocol):
     """Where one body is put, one call after another, in threads. Raises SpoolFull or SpoolFailing.
 
@@ -38,8 +55,11 @@ class Place(Protocol):
 class WritingBody:
     """A BodyWriter. Once `finish` has fired, `place` says where it is and what its CRC-32 is."""
 
-    def __init__(self, place: Place, background: Background) -> None:
+    def __init__(self, place: Place, background: Background, memory: Memory) -> None:
         self.size = 0
+        self._memory = memory
+        self._kept: list[bytes] | None = []
+        self._kept_octets = 0
         self.place = place
         self._background = background
         self._waiting: list[bytes] = []
@@ -58,7 +78,9 @@ class WritingBody:
             return None
         self._waiting.append(octets)
         self._octets += len(octets)
-        self._work()
+        self._keep(octets)
+        if self._octets >= GATHER:
+            self._work()
         if self._octets > BACK_PRESSURE and self._pause is None:
             self._pause = Deferred()
         return self._pause
@@ -73,7 +95,29 @@ class WritingBody:
     def abandon(self) -> None:
         """See BodyWriter."""
         self._abandoned = True
+        self._forget()
         self._work()
+
+    def whole(self) -> bytes | None:
+        """See BodyWriter."""
+        kept = self._kept
+        self._forget()
+        return None if kept is None else b"".join(kept)
+
+    def _keep(self, octets: bytes) -> None:
+        if self._kept is None:
+            return
+        if self.size > KEPT or len(octets) > self._memory.free:
+            self._forget()
+            return
+        self._kept.append(octets)
+        self._kept_octets += len(octets)
+        self._memory.free -= len(octets)
+
+    def _forget(self) -> None:
+        self._kept = None
+        self._memory.free += self._kept_octets
+        self._kept_octets = 0
 
     def _work(self) -> None:
         if not self._working:
@@ -85,10 +129,14 @@ class WritingBody:
         try:
             while self._waiting and not self._abandoned:
                 pieces, self._waiting, self._octets = self._waiting, [], 0
+                if self._finished is not None:
+                    await self._background.call(self._end, pieces)
+                    break
                 await self._background.call(self.place.put, pieces)
                 self._go_on()
-            if self._finished is not None and self._error is None and not self._abandoned:
-                await self._background.call(self.place.keep, self._uuid)
+            else:
+                if self._finished is not None and not self._abandoned:
+                    await self._background.call(self._end, [])
         except SpoolFailing as error:
             self._error = error
         if self._error is not None or self._abandoned:
@@ -98,6 +146,11 @@ class WritingBody:
                 await self._background.call(self.place.drop)
         self._working = False
         self._answer()
+
+    def _end(self, pieces: list[bytes]) -> None:
+        if pieces:
+            self.place.put(pieces)
+        self.place.keep(self._uuid)
 
     def _go_on(self) -> None:
         """The pause is over."""

@@ -19,7 +19,7 @@ from zlib import crc32
 from twisted.internet.defer import Deferred
 
 from relay.envelope import key_of
-from relay.spool.arriving import WritingBody
+from relay.spool.arriving import Memory, WritingBody
 from relay.spool.background import Background, failing
 from relay.spool.spool import Damaged
 
@@ -43,10 +43,11 @@ class Bodies:
         self._folder = folder
         self._background = background
         self._random_bits = random_bits
+        self._memory = Memory()
 
     def new(self) -> WritingBody:
         """A body on its way in."""
-        return WritingBody(_File(self._folder / f"{self._random_bits(64):016x}.part"), self._background)
+        return WritingBody(_File(self._folder / f"{self._random_bits(64):016x}.part"), self._background, self._memory)
 
     def open(self, uuid: str, size: int, crc: int) -> Deferred[ReadingBody]:
         """The body of the mail `uuid`, once it was found to have `size` octets and the CRC-32 `crc`."""

@@ -117,6 +117,9 @@ class BodyWriter(Protocol):
     def abandon(self) -> None:
         """Forget it: the client went away, or the mail was refused. Also after finish, if the mail was not taken."""
 
+    def whole(self) -> bytes | None:
+        """All of it, where it is still in memory and need not be read again: to be asked once, behind `finish`."""
+
 
 Body = bytes | BodyReader
 """What a body is read as: whole where it is at most LARGE octets, else piece by piece."""

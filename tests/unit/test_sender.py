@@ -103,6 +103,12 @@ class Narrow(FileDescriptor):
         self.taken += bytes(data[:taken])
         return taken
 
+    def send(self, data: bytes) -> int:
+        """Part of its socket."""
+        if not self.room:
+            raise BlockingIOError
+        return self.writeSomeData(data)
+
     def recv(self, size: int, flags: int) -> bytes:
         """Part of its socket: what has come and the reactor has not read yet; b"" is the end."""
         if self.incoming is None:

@@ -64,29 +64,32 @@ class Dots:
         >>> Dots().feed(b"..x\r\n.\r\nQUIT\r\n")
         (b'.x\r\n', b'QUIT\r\n')
         """
-        octets = self._held + octets
+        if self._held:
+            octets = self._held + octets
         dot = _DOT.search(octets)
         if dot is None:
-            return self._go_on(octets), None
+            return self._go_on(octets, dots=False), None
         at = dot.start()
         last = dot if octets.startswith(_END, at) else _LAST_DOT.search(octets, at)
         if last is None:
-            return self._go_on(octets), None
+            return self._go_on(octets, dots=True), None
         end = last.start()
         content = octets[: end + 2]
         if end != at:
             content = _DOT.sub(_CRLF, content)
         return content if self._begun else content[2:], octets[end + len(_END) :]
 
-    def _go_on(self, octets: bytes) -> bytes:
-        """The content of `octets`, in which no end is, but for what must wait for the next ones."""
+    def _go_on(self, octets: bytes, *, dots: bool) -> bytes:
+        """The content of `octets`, in which no end is, but for what must wait; `dots`: lines that begin with one."""
         for undecided in _UNDECIDED:
             if octets.endswith(undecided):
                 break
         else:
             undecided = b""
         self._held = undecided
-        content = _DOT.sub(_CRLF, octets[: len(octets) - len(undecided)])
+        content = octets[: len(octets) - len(undecided)]
+        if dots:
+            content = _DOT.sub(_CRLF, content)
         if self._begun or not content:
             return content
         self._begun = True

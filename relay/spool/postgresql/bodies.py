@@ -12,7 +12,7 @@ from zlib import crc32
 
 from twisted.internet.defer import Deferred
 
-from relay.spool.arriving import WritingBody
+from relay.spool.arriving import Memory, WritingBody
 from relay.spool.background import Background
 from relay.spool.postgresql.server import Connection
 from relay.spool.postgresql.sessions import Sessions
@@ -36,10 +36,11 @@ class Bodies:
     def __init__(self, sessions: Sessions, background: Background) -> None:
         self._sessions = sessions
         self._background = background
+        self._memory = Memory()
 
     def new(self, number: int, process: Callable[[], int]) -> WritingBody:
         """A body on its way in, under a number that no other one has."""
-        return WritingBody(Pieces(self._sessions, number, process), self._background)
+        return WritingBody(Pieces(self._sessions, number, process), self._background, self._memory)
 
     def open(self, number: int, size: int, crc: int) -> Deferred[ReadingBody]:
         """The body under that number, once it was found to have `size` octets and the CRC-32 `crc`."""

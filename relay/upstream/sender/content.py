@@ -12,7 +12,7 @@ from relay.upstream.batch import Batch
 from relay.upstream.sender.outflow import Outflow
 from relay.upstream.sender.passage import Passage
 
-PIECE = 128 * 1024
+PIECE = 256 * 1024
 """Octets that are read, and leave, at once."""
 
 

@@ -7,7 +7,7 @@ a turn. A transport without a socket (in memory) is taken to pass everything on.
 
 from __future__ import annotations
 
-from socket import MSG_PEEK
+from socket import MSG_PEEK, socket
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,13 +30,13 @@ class Outflow:
         self._dropped = 0
         self._is_lost = False
         self._empty: Deferred[None] | None = None
-        self._send = getattr(transport, "writeSomeData", None)
+        self._socket: socket | None = getattr(transport, "socket", None)
 
     @property
     def waiting(self) -> int:
         """Octets that stand in our buffers."""
         transport = self.transport
-        if self._send is None:
+        if self._socket is None:
             return 0
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
         return waiting
@@ -50,23 +50,25 @@ class Outflow:
         """Send them now, or as soon as the peer reads on."""
         self.written += len(octets)
         transport = self.transport
-        if self._send is not None:
+        if self._socket is not None:
             if not transport.connected:
                 self._dropped += len(octets)
                 return
-            if not (self.waiting or (self.looks_first and self._peer_did_something())):
-                sent = self._send(octets)
+            if not (self.waiting or (self.looks_first and self._peer_did_something(self._socket))):
+                try:
+                    sent = self._socket.send(octets)
+                except OSError:
+                    sent = 0  # if the connection is lost, the reactor will find out and report it in its own way
                 if sent == len(octets):
                     return
-                if isinstance(sent, int):
-                    octets = octets[sent:]
-                # Else it is an exception, which the reactor will meet again and report in its own way.
+                octets = octets[sent:]
         transport.write(octets)
 
-    def _peer_did_something(self) -> bool:
+    @staticmethod
+    def _peer_did_something(below: socket) -> bool:
         """Whether the reactor has something to read: octets, or the end of the connection."""
         try:
-            self.transport.socket.recv(1, MSG_PEEK)
+            below.recv(1, MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
