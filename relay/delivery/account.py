@@ -103,7 +103,7 @@ class Account:
         """One transaction ended: a line for each reply in it."""
         metrics = self._metrics.provider(provider)
         metrics.attempt_seconds.observe(seconds)
-        if type(outcomes[0]) is Delivered and all(outcome is outcomes[0] for outcome in outcomes):
+        if type(outcomes[0]) is Delivered and outcomes.count(outcomes[0]) == len(outcomes):
             metrics.delivered.inc(len(outcomes))
             self._events.delivered(envelope.uuid, addresses, provider, outcomes[0].reply, seconds)
             return
@@ -144,6 +144,8 @@ class Account:
 
     def settled(self, envelope: Envelope, standings: Sequence[Standing], report: str) -> None:
         """Recipients have come to an end, or wait for a person; `report` is the id of the one that tells the sender."""
+        if {standing.state for standing in standings} == {State.DELIVERED}:
+            return
         for state, say in (
             (State.BOUNCED, self._events.bounced),
             (State.EXPIRED, self._events.expired),

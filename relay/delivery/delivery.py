@@ -22,16 +22,16 @@ from relay.delivery.brakes import Brakes
 from relay.delivery.crashes import Crashes
 from relay.delivery.digests import Digests, waits_for_digest
 from relay.delivery.flights import Flights
-from relay.delivery.judgement import GOES_ROUND, Circumstances, end_of_round, got_through, judge
+from relay.delivery.judgement import GOES_ROUND, Circumstances, delivered, end_of_round, got_through, judge
 from relay.delivery.ledger import AGAIN, Ledger
 from relay.delivery.lines import Lines, Task
 from relay.delivery.reports import Reports
 from relay.delivery.suspects import Suspects
 from relay.events import Events
-from relay.outcome import ProviderFault
+from relay.outcome import Delivered, Outcome, ProviderFault
 from relay.retry import Retry
 from relay.schedule import Item, Schedule
-from relay.spool.spool import Body, Damaged, Spool, SpoolError, State
+from relay.spool.spool import Body, Damaged, Spool, SpoolError, Standing, State
 from relay.upstream.links import Job
 from relay.upstream.pool import Pool
 from relay.upstream.sender import Batch, Result
@@ -301,16 +301,23 @@ class Delivery:
             attempt.body.close()
         outcomes, attempt.notes = self.brakes.judge(name, item.envelope, got_through(result.outcomes))
         attempt.outcomes, attempt.trouble = outcomes, result.trouble
+        before = [item.standings[number] for number in attempt.numbers]
+        if (first := outcomes[0]).__class__ is Delivered and outcomes.count(first) == len(outcomes):
+            attempt.settled = delivered(before, first.reply, name)
+        else:
+            self._judge(attempt, outcomes, before)
+        self._ledger.conclude(attempt, dsn=result.dsn)
+        self._schedule.refill()
+
+    def _judge(self, attempt: Attempt, outcomes: tuple[Outcome, ...], before: list[Standing]) -> None:
+        item = attempt.item
         for number, outcome in zip(attempt.numbers, outcomes, strict=True):
             if isinstance(outcome, GOES_ROUND):
-                item.rounds.setdefault(number, {})[name] = outcome
-        before = [item.standings[number] for number in attempt.numbers]
+                item.rounds.setdefault(number, {})[attempt.pool.name] = outcome
         judged = judge(before, outcomes, item.rounds, self._circumstances(attempt))
         attempt.settled, attempt.again = judged.standings, judged.again
         if attempt.marked:
             attempt.settled += tuple([item.standings[number] for number in attempt.again])
-        self._ledger.conclude(attempt, dsn=result.dsn)
-        self._schedule.refill()
 
     def _circumstances(self, attempt: Attempt) -> Circumstances:
         name = attempt.pool.name

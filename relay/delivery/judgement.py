@@ -73,7 +73,7 @@ def judge(
     again: list[int] = []
     for standing, outcome in zip(standings, outcomes, strict=True):
         if isinstance(outcome, Delivered):
-            settled.append(_delivered(standing, outcome.reply, case))
+            settled.extend(delivered([standing], outcome.reply, case.provider))
         elif isinstance(outcome, Uncertain):
             settled.append(_uncertain(standing, outcome.reply, case))
         elif isinstance(outcome, GOES_ROUND) and (after := end_of_round(standing, rounds, case)) is not None:
@@ -110,15 +110,22 @@ def is_pinned(standing: Standing, said: Mapping[str, Outcome], order: Sequence[s
     return standing.pinned and name in order and not isinstance(said.get(name), Rejected | CannotTake)
 
 
-def _delivered(standing: Standing, reply: Reply, case: Circumstances) -> Standing:
-    return Standing(
-        standing.number,
-        standing.recipient,
-        State.DELIVERED,
-        standing.attempts + 1,
-        provider=case.provider,
-        reply=str(reply),
-        warned=standing.warned,
+def delivered(standings: Sequence[Standing], reply: Reply, provider: str) -> tuple[Standing, ...]:
+    """How recipients stand whose mail that provider has taken."""
+    said = str(reply)
+    return tuple(
+        [
+            Standing(
+                standing.number,
+                standing.recipient,
+                State.DELIVERED,
+                standing.attempts + 1,
+                provider=provider,
+                reply=said,
+                warned=standing.warned,
+            )
+            for standing in standings
+        ]
     )
 
 

@@ -91,6 +91,9 @@ class Lines:
         up = [name for name, pool in self._pools.items() if pool.takes_mail]
         if len(up) < len(self._names):
             numbers = self._without_trial(item, numbers)
+        elif up and not (first or item.rounds or [number for number in numbers if item.standings[number].pinned]):
+            self._lines[up[0]].append(task)  # nearly always: nobody was asked yet, and everybody may be
+            return
         parts: dict[int, tuple[deque[Task], list[int]]] = {}
         for number in numbers:
             line = self._line_of(item, number, up)

@@ -49,7 +49,12 @@ class LostTurn(SpoolError):
 
 
 class State(IntEnum):
-    """Where one recipient of a mail stands. The first three wait; a mail is finished when none waits any more."""
+    """Where one recipient of a mail stands. The first three wait; a mail is finished when none waits any more.
+
+    waiting  whether something is still to be done for this recipient
+    """
+
+    waiting: bool
 
     READY = 0
     DEFERRED = 1
@@ -59,10 +64,8 @@ class State(IntEnum):
     EXPIRED = 5
     DELETED = 6
 
-    @property
-    def waiting(self) -> bool:
-        """Whether something is still to be done for this recipient."""
-        return self <= State.HELD
+    def __init__(self, value: int) -> None:
+        self.waiting = value <= 2
 
 
 @dataclass(frozen=True, slots=True)
