@@ -29,7 +29,7 @@ from relay.upstream.poison import Poison
 from relay.upstream.sender import Connection, Result
 
 OUT_OF_STEP = 86400.0
-"""Seconds without PIPELINING after a provider got out of step while it was used."""
+"""Seconds without PIPELINING and CHUNKING after a provider got out of step while they were used."""
 
 
 class News(Protocol):

@@ -16,6 +16,11 @@ from relay.upstream.needs import NO_SMTP_UTF8, UNSOUND, in_ascii, lacking, sound
 _GOOD = {Stage.MAIL: 2, Stage.RCPT: 2, Stage.DATA: 3, Stage.BODY: None, Stage.DOT: 2}
 
 
+_UNKNOWN = frozenset({500, 502})
+_SYNTAX = frozenset({"", "5.5.1", "5.5.2"})
+"""Replies to BDAT that are about the command, and not about the mail."""
+
+
 class Transaction:
     """One Batch. Write what `begin` and `receive` return; `receive` is told each reply that is due.
 
@@ -28,6 +33,7 @@ class Transaction:
     usable      (when over) whether the connection is in a state for another transaction
     clean       (when over) whether that one may begin with MAIL; else RSET goes first
     cut         (when over) no reply can follow: the connection is to end at once
+    misled      (when over) the provider offers BDAT and does not know it
     """
 
     __slots__ = (
@@ -43,6 +49,7 @@ class Transaction:
         "clean",
         "cut",
         "heard",
+        "misled",
         "outcomes",
         "over",
         "resetting",
@@ -75,7 +82,7 @@ class Transaction:
         self.resetting = reset
         self.stage = Stage.MAIL
         self.outcomes: list[Outcome | None] = [None] * len(batch.recipients)
-        self.begun = self.streams = self.over = self.cut = self.heard = False
+        self.begun = self.streams = self.over = self.cut = self.heard = self.misled = False
         self.usable = self.clean = True
         self._features = features
         self._asked: list[int] = []  # numbers of the recipients that RCPT names
@@ -268,7 +275,8 @@ class Transaction:
         """The reply to the content."""
         early = self.stage is Stage.BODY
         if self._accepted and not self._hopeless:
-            outcome = classify(self.stage, reply, carried=self.carried)
+            self.misled = self._features.chunking and reply.code in _UNKNOWN and reply.enhanced in _SYNTAX
+            outcome = None if self.misled else classify(self.stage, reply, carried=self.carried)
             self._fail(outcome or ProviderFault(reply))
         # What is refused while it leaves leaves on: only the end of the connection stops it.
         self.cut = self.cut or early

@@ -115,6 +115,27 @@ def test_pipelined() -> None:
     assert talk.ended == (True, True, False)
 
 
+@pytest.mark.parametrize("said", ["500 What?", "502 5.5.1 Not implemented", "500 5.5.2 Syntax error"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_chunk_that_is_offered_and_not_known(said: str, whole: bool) -> None:
+    """That is the provider's fault, and the connection's end: what the command is says nothing of the mail."""
+    transaction = Transaction(batch(), CHUNKED, whole=whole)
+    dialogue = Dialogue(transaction).hears("250 Ok", "250 Ok")
+    dialogue.hears(said)
+    assert kinds(transaction) == [ProviderFault]
+    assert transaction.misled
+    assert not transaction.usable
+
+
+@pytest.mark.parametrize("said", ["500 5.7.1 Spam", "552 5.3.4 Too big", "554 No", "502 5.3.2 Not now"])
+def test_a_chunk_that_is_refused(said: str) -> None:
+    """That is the mail's."""
+    transaction = Transaction(batch(), CHUNKED)
+    Dialogue(transaction).hears("250 Ok", "250 Ok", said)
+    assert kinds(transaction) == [Rejected]
+    assert not transaction.misled
+
+
 @pytest.mark.parametrize("features", [CHUNKED, CHUNKED_IN_STEP])
 def test_in_a_chunk(features: Features) -> None:
     """With CHUNKING the content goes as it is behind BDAT (RFC 3030), and not before anybody was accepted."""

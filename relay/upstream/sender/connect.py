@@ -77,7 +77,7 @@ def connect(
 
     hostname    what is said in EHLO
     trust       made by `trust(provider)`, once
-    pipelining  False: wait for each reply, whatever the provider offers
+    pipelining  False: wait for each reply and say DATA, whatever the provider offers
     """
     factory = ConnectionFactory(clock, provider, hostname, trust, pipelining=pipelining)
     began = clock.seconds()

@@ -33,7 +33,8 @@ class Connection(Opening):
     carried        how many were carried to their end, whatever that was
     idle_since     when the last one ended
     waiting_since  since when a reply is due; None if none is, or the mail is still leaving
-    out_of_step    whether the provider, which offers PIPELINING, said what did not fit or left out replies
+    out_of_step    whether the provider, which offers PIPELINING, said what did not fit or left out replies, or does not
+                   know the BDAT that it offers
     when_ended     called once with what was said or seen if the connection ends while nothing is under way
     """
 
@@ -229,6 +230,7 @@ class Connection(Opening):
         self._held = None
         self._answered.append(job)
         self._clean = job.clean
+        self.out_of_step = self.out_of_step or job.misled
         if job.usable:
             self.carried += 1
         else:

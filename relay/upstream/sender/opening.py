@@ -181,7 +181,9 @@ class Opening(ESMTPSender):
     def esmtpState_serverConfig(self, code: int, resp: bytes) -> None:
         """Read what is offered; go on with TLS, or with AUTH."""
         self._offer = found = offer(self._reply)
-        self.features = found.features if self._pipelining else replace(found.features, pipelining=False)
+        self.features = found.features
+        if not self._pipelining:
+            self.features = replace(found.features, pipelining=False, chunking=False)
         if not self._tlsMode and self.context is not None:
             self.stage = Stage.TLS
         self.tryTLS(code, resp, {b"STARTTLS": None} if found.starttls else {})  # type: ignore[no-untyped-call]
