@@ -706,6 +706,16 @@ def test_a_reply_too_many() -> None:
     assert peer.connection.out_of_step
 
 
+def test_a_chunk_that_is_offered_and_not_known() -> None:
+    """The next connection is to do without: the pool goes by `out_of_step`."""
+    for said, misled in ((b"502 5.5.1 Not implemented\r\n", True), (b"552 5.3.4 Too big\r\n", False)):
+        peer = Peer(CHUNKING)
+        done = peer.connection.deliver(batch())
+        peer.says(b"250 Ok\r\n250 Ok\r\n", said)
+        assert kinds(done) == [ProviderFault if misled else Rejected]
+        assert peer.connection.out_of_step is misled
+
+
 # QUIT and abort
 
 
@@ -1438,13 +1448,13 @@ def test_connect() -> None:
 
 
 def test_connect_without_pipelining() -> None:
-    """It may be forbidden, whatever is offered; then no depth is allowed either."""
+    """It may be forbidden, whatever is offered; then BDAT is not said, and no depth is allowed either."""
     endpoint = Endpoint()
     connect(Clock(), DEEP, "app1.example.com", endpoint, None, pipelining=False)
     assert endpoint.connection is not None
     endpoint.connection.dataReceived(b"220 hello\r\n")
     endpoint.connection.dataReceived(CHUNKING)
-    assert endpoint.connection.features == Features(chunking=True)
+    assert endpoint.connection.features == Features()
     assert endpoint.connection.depth == 1
 
 
