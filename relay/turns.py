@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-SLICE = 0.010
+SLICE = 0.005
 """Seconds of work after which others get their turn."""
 
 

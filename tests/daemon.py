@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +36,9 @@ class Daemon:
     output  every line that came on file descriptor 1
     """
 
-    def __init__(self, command: Sequence[str | Path], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], folder: Path, environ: Mapping[str, str], inherits: Collection[int] = ()
+    ) -> None:
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -44,6 +46,7 @@ class Daemon:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=inherits,
             start_new_session=True,  # so that it ends with all that it has started
         )
         self.errors: list[str] = []

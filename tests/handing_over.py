@@ -2,7 +2,8 @@
 
     python handing_over.py NAME=KIND:PLACE... -- COMMAND...
 
-KIND: tcp and udp (PLACE: an address, the port is any), unix (a path; mode 0600), connection (a pair's end), file.
+KIND: tcp and udp (PLACE: an address, the port is any), unix (a path; mode 0600), connection (a pair's end), file,
+held (the number of a file descriptor that whoever runs this keeps open).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ def opened(kind: str, place: str) -> int:
     """A file descriptor of that kind."""
     if kind == "file":
         return os.open(place, os.O_RDONLY)
+    if kind == "held":
+        return os.dup(int(place))
     if kind == "connection":
         return socket.socketpair()[0].detach()
     family = socket.AF_UNIX if kind == "unix" else socket.AF_INET6 if ":" in place else socket.AF_INET

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import smtplib
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import trustme
 
 from tests.daemon import PATIENCE, Daemon
-from tests.running import COMMAND, Running, Settings, configure, letter, soon
+from tests.running import COMMAND, Running, Settings, configure, given, letter, soon
 from tests.sink import Sink
 
 
@@ -201,3 +203,39 @@ def test_many_at_once(tmp_path: Path, sinks: tuple[Sink, Sink]) -> None:
         reload(relay)
         soon(lambda: relay.health()["queue"]["total"] == 0, "nothing waits")
         assert relay.health()["totals"]["failedEmails"] == 0
+
+
+def test_reloaded_under_load(tmp_path: Path, sinks: tuple[Sink, Sink]) -> None:
+    """While connections carry one mail after another none of them is dropped, and no mail arrives twice."""
+    first, second = sinks
+    configure(tmp_path, [first.table(), second.table()])
+    over = threading.Event()
+    taken: list[str] = []
+    dropped: list[str] = []
+
+    def application(relay: Running) -> None:
+        try:
+            with relay.client() as client:
+                while not over.is_set():
+                    taken.append(given(client, letter("mail")))
+        except (OSError, smtplib.SMTPException) as error:
+            dropped.append(str(error))
+
+    with Running(tmp_path) as relay:
+        applications = [threading.Thread(target=application, args=(relay,)) for _ in range(4)]
+        for each in applications:
+            each.start()
+        for number in range(10):
+            configure(tmp_path, [first.table(timeout=30 + number), second.table()][:: -1 if number % 2 else 1])
+            reload(relay)
+            before = len(taken)
+            soon(lambda before=before: len(taken) > before + 10, "mail is taken")  # type: ignore[misc]
+        over.set()
+        for each in applications:
+            each.join()
+        soon(lambda: relay.health()["queue"]["total"] == 0, "all are delivered")
+        copies = Counter(mail.id for mail in (*first.mails, *second.mails))
+
+    assert dropped == []
+    assert set(copies) == set(taken)
+    assert set(copies.values()) == {1}

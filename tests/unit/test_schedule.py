@@ -218,7 +218,7 @@ def test_what_left_while_it_was_read() -> None:
 
 
 def test_many_at_once_give_way() -> None:
-    """Others have their turn every 10 ms; what is changed meanwhile is not handed out as it was read."""
+    """Others have their turn every 5 ms; what is changed meanwhile is not handed out as it was read."""
     house = House(limit=100)
     for _ in range(60):
         house.submission()
@@ -229,10 +229,10 @@ def test_many_at_once_give_way() -> None:
     *_, last = house.spool.mails.values()
 
     house.schedule.start()
-    assert len(house.tried) in (10, 11)
+    assert len(house.tried) in (5, 6)
     item = house.schedule.check_out(last)
     house.settle(item, State.HELD)
-    for _ in range(10):
+    for _ in range(15):
         house.clock.advance(0)
 
     assert len({item.envelope.key for item, _ in house.tried}) == len(house.tried) == 59
