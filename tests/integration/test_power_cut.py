@@ -124,7 +124,7 @@ def test_power_cuts(tmp_path: Path) -> None:
 
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("every", EVERY)
-@pytest.mark.parametrize(("what", "error"), [("fsync,fdatasync", "EIO"), ("write,pwrite64", "ENOSPC")])
+@pytest.mark.parametrize(("what", "error"), [("fsync,fdatasync", "EIO"), ("pwrite64,ftruncate,rename", "ENOSPC")])
 def test_every_so_many_writes_fail(tmp_path: Path, what: str, error: str, every: int) -> None:
     """Whatever fails is not promised, and an outcome that cannot be written is written later; then it is killed."""
     choose, handed, trace = random.Random(SEED), Handed(), tmp_path / "trace"
