@@ -14,7 +14,7 @@ import smtplib
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +123,8 @@ class Reckoning:
     """What came of it.
 
     bounced    recipients whose sender was told of them, or will be by a report that is held
+    held       recipients that wait for a person
+    guarded    those of them that were under way when the daemon died, three times
     lost       recipients that were acknowledged, and are neither delivered, nor bounced, nor held
     copies     transactions with somebody who had that mail already
     uncertain  transactions whose dot was not answered
@@ -136,6 +138,7 @@ class Reckoning:
     delivered: int
     bounced: int
     held: int
+    guarded: int
     lost: frozenset[str]
     copies: int
     uncertain: int
@@ -145,7 +148,7 @@ class Reckoning:
     answers: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, handed: Handed, sinks: Sequence[Sink], held: set[str]) -> Reckoning:
+    def of(cls, handed: Handed, sinks: Sequence[Sink], held: Mapping[str, str]) -> Reckoning:
         """Compare what was acknowledged with what came."""
         kept = [mail for sink in sinks for mail in sink.mails if not mail.reply.startswith(("4", "5"))]
         mails = [mail for mail in kept if mail.sender]
@@ -163,7 +166,8 @@ class Reckoning:
             len(delivered & handed.acknowledged),
             len(bounced),
             len(held),
-            frozenset(handed.acknowledged - delivered - bounced - held),
+            sum(reply.startswith("suspected") for reply in held.values()),
+            frozenset(handed.acknowledged - delivered - bounced - held.keys()),
             copies,
             sum(not mail.reply for sink in sinks for mail in sink.mails),
             sum(not sound(mail) or mail.below_trace not in handed.contents for mail in mails),
@@ -204,12 +208,12 @@ def reported(mail: Mail) -> list[str]:
     ]
 
 
-def held(folder: Path) -> set[str]:
-    """The recipients that are held, as `mailrelay queue list` says."""
+def held(folder: Path) -> dict[str, str]:
+    """The recipients that are held, as `mailrelay queue list` says, and why."""
     command: list[str | Path] = [TWISTD.with_name("mailrelay"), "queue", "list", "--json", "--state", "held"]
     listed = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=PATIENCE)
     return {
-        recipient["address"]
+        recipient["address"]: recipient["reply"]
         for mail in json.loads(listed.stdout)
         for recipient in mail["recipients"]
         if recipient["state"] == "held"

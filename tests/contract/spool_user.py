@@ -1,6 +1,8 @@
 """A process that uses a SQLite spool, and says on its standard output what it was promised, until it is killed.
 
-    python -m tests.contract.spool_user DIRECTORY ROUNDS
+    python -m tests.contract.spool_user DIRECTORY ROUNDS [wait]
+
+With `wait` it goes on behind `opened` once its standard input has a line for it.
 
 Lines: `submitted KEY`, `refused KEY`, `deferred KEY DUE` once that is so; `ending KEY REPORT` before the mail KEY is
 settled with a report, `ended KEY REPORT` after, `kept KEY REPORT` if that failed; `closed` at the end.
@@ -100,12 +102,14 @@ class User:
         self.pump.wait(gatherResults([deferred, ended]))
 
 
-def main(directory: str, rounds: str) -> None:
+def main(directory: str, rounds: str, wait: str = "") -> None:
     """Use the spool for so many rounds."""
     pump = Pump()
     spool = open_spool(Path(directory), reactor=pump, now=time.time, random_bits=random.getrandbits, min_free=0)
     user = User(spool, pump)
     say("opened")
+    if wait:
+        sys.stdin.readline()
     for _ in range(int(rounds)):
         user.round()
     pump.wait(spool.close())

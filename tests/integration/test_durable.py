@@ -123,12 +123,12 @@ def test_a_sync_between_the_end_of_each_mail_and_its_250(tmp_path: Path) -> None
 
 
 @contextmanager
-def failing(relay: Running, what: str, error: str, trace: Path = Path("/dev/null")) -> Iterator[None]:
-    """Within this every one of those system calls of mailrelay fails; those that do are marked in `trace`."""
-    command = ["strace", "-f", "-qq", "-e", f"trace={what}", "-e", f"inject={what}:error={error}"]
-    with subprocess.Popen([*command, "-p", str(relay.process.pid), "-o", trace]) as strace:
+def injecting(process: subprocess.Popen[bytes], what: str, how: str, trace: Path) -> Iterator[None]:
+    """Within this strace does `how` to those system calls of a process, and marks where it did in `trace`."""
+    command = ["strace", "-f", "-qq", "-e", f"trace={what}", "-e", f"inject={what}:{how}"]
+    with subprocess.Popen([*command, "-p", str(process.pid), "-o", trace]) as strace:
         try:
-            status = Path(f"/proc/{relay.process.pid}/task")
+            status = Path(f"/proc/{process.pid}/task")
             soon(
                 lambda: strace.poll() is not None or all(traces(task, strace.pid) for task in status.iterdir()),
                 "strace is there",
@@ -139,6 +139,13 @@ def failing(relay: Running, what: str, error: str, trace: Path = Path("/dev/null
         finally:
             strace.send_signal(signal.SIGINT)
             strace.wait(PATIENCE)
+
+
+@contextmanager
+def failing(relay: Running, what: str, error: str, trace: Path = Path("/dev/null")) -> Iterator[None]:
+    """Within this every one of those system calls of mailrelay fails."""
+    with injecting(relay.process, what, f"error={error}", trace):
+        yield
 
 
 def traces(task: Path, tracer: int) -> bool:

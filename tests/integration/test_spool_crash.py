@@ -66,12 +66,21 @@ class Ledger:
         assert reports & mails.keys() <= reports
 
 
-def user(directory: Path, rounds: int, strace: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-    """The process, under strace where that is to interfere."""
+def user(directory: Path, rounds: int, strace: Sequence[str] = (), *, waits: bool = False) -> subprocess.Popen[bytes]:
+    """The process, under strace where that is to interfere; once it is open it may wait for a line."""
     traced = ["strace", "-f", "-qq", "-o", os.devnull, *strace] if strace else []
     return subprocess.Popen(
-        [*traced, sys.executable, "-m", "tests.contract.spool_user", directory, str(rounds)],
+        [
+            *traced,
+            sys.executable,
+            "-m",
+            "tests.contract.spool_user",
+            directory,
+            str(rounds),
+            *(["wait"] if waits else []),
+        ],
         cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(CHECKOUT)])},
     )
