@@ -141,7 +141,9 @@ class Connection:
         at_once = _AT_ONCE if "PIPELINING" in self._offered else 1
         for start in range(0, len(recipients), at_once):
             some = recipients[start : start + at_once]
-            self.write(b"".join([f"RCPT TO:<{address}>{suffix}\r\n".encode() for address in some]))
+            self.write(
+                b"".join([f"RCPT TO:<{address}>{suffix}\r\n".encode(errors="surrogateescape") for address in some])
+            )
             for address in some:
                 _sort(address, self.read(), found)
         if not found.taken:
@@ -166,7 +168,7 @@ class Connection:
             words.append("SMTPUTF8")
         if "DSN" in self._offered:
             words += [f"RET={mail.ret}"] * bool(mail.ret) + [f"ENVID={mail.envid}"] * bool(mail.envid)
-        return " ".join(words).encode()
+        return " ".join(words).encode(errors="surrogateescape")
 
     def close(self) -> None:
         """Say goodbye and do not wait for the answer."""

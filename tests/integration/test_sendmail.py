@@ -249,8 +249,9 @@ def test_what_the_daemon_refuses(folder: Path, sink: Sink) -> None:
     with Running(folder) as daemon:
         assert sendmail(folder, ["b@example.net"], b"x" * 2000).returncode == 69
         assert sendmail(folder, ["b@example.net"], b"a\0b\n").returncode == 69
-        done = sendmail(folder, ["b@example.net", "a@b@c"], b"hi\n")
+        done = sendmail(folder, ["b@example.net", "a@b@c", b"\xff@example.net"], b"hi\n")
         sink.wait_for(1)
+        assert sendmail(folder, [b"-f\xff@example.com", "b@example.net"], b"hi\n").returncode == 69
         daemon.stop()
         down = [
             sendmail(folder, ["b@example.net"], b"x" * 2000).returncode,
@@ -260,7 +261,8 @@ def test_what_the_daemon_refuses(folder: Path, sink: Sink) -> None:
 
     assert done.returncode == 69
     assert b"a@b@c" in done.stderr
-    assert b"1 of 2 recipients were taken" in done.stderr
+    assert b"\\udcff@example.net: " in done.stderr
+    assert b"1 of 3 recipients were taken" in done.stderr
     assert down == [69, 69, 69]
     assert list((folder / "drop").iterdir()) == []
 
