@@ -110,7 +110,13 @@ def measure(case: Case, peer: Peer, sink: Sink) -> Figures:
     load.wait(60)
     cpu = peer.cpu() - before
     return Figures(
-        case.mails / (taken or arrived), case.mails / arrived, cpu / case.mails * 1000, memory, wanted - sink.count
+        case.mails / (taken or arrived),
+        case.mails / arrived,
+        cpu / case.mails * 1000,
+        memory,
+        wanted - (sink.count - sink.twice),
+        sink.twice,
+        sink.cut,
     )
 
 
@@ -139,7 +145,8 @@ def compare(case: Case, rounds: int) -> Iterator[str]:
         yield (
             f"| {case.says} | {peer} | {statistics.median(each.taken for each in runs):.0f} | {arrived:.0f} "
             f"| {arrived / base:.2f} | {statistics.median(each.cpu for each in runs):.2f} "
-            f"| {max(each.memory for each in runs):.0f} | {sum(each.missing for each in runs)} |"
+            f"| {max(each.memory for each in runs):.0f} | {sum(each.missing for each in runs)}"
+            f", {sum(each.twice for each in runs)}, {sum(each.cut for each in runs)} |"
         )
 
 
@@ -180,7 +187,7 @@ def main() -> None:
             rows = wait(arguments.rounds)
         else:
             if name == (arguments.cases or names)[0]:
-                print("| case | peer | taken/s | arrived/s | ratio | CPU ms a mail | MiB | missing |")
+                print("| case | peer | taken/s | arrived/s | ratio | CPU ms a mail | MiB | lost, twice, cut |")
                 print("|---|---|---|---|---|---|---|---|")
             rows = compare(CASES[name], arguments.rounds)
         for row in rows:

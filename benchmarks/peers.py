@@ -48,6 +48,9 @@ class Peer(Protocol):
     def cpu(self) -> float:
         """Seconds of CPU used so far, by all of its processes."""
 
+    def processes(self) -> list[int]:
+        """All of its processes."""
+
     def memory(self) -> float:
         """MiB resident now (shared pages counted once), by all of its processes."""
 
@@ -125,6 +128,10 @@ pipeline_depth = {depth}
         """See Peer."""
         return _cpu(self._process.pid)
 
+    def processes(self) -> list[int]:
+        """See Peer."""
+        return [self._process.pid]
+
     def memory(self) -> float:
         """See Peer."""
         return _memory(self._process.pid)
@@ -190,11 +197,15 @@ class Postfix:
 
     def cpu(self) -> float:
         """See Peer."""
-        return sum(_cpu(pid) for pid in (self._master, *_children(self._master)))
+        return sum(map(_cpu, self.processes()))
+
+    def processes(self) -> list[int]:
+        """See Peer."""
+        return [self._master, *_children(self._master)]
 
     def memory(self) -> float:
         """See Peer."""
-        return sum(_memory(pid) for pid in (self._master, *_children(self._master)))
+        return sum(map(_memory, self.processes()))
 
     def retry(self) -> None:
         """See Peer."""
