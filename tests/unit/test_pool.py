@@ -9,14 +9,14 @@ from twisted.internet.defer import Deferred as Dialling
 from twisted.internet.task import Clock
 
 from relay.envelope import Recipient
-from relay.outcome import Deferred, Outcome, ProviderFault, Retired, Uncertain
+from relay.outcome import Deferred, Outcome, ProviderFault, Retired, Stage, Uncertain
 from relay.reply import Reply, no_reply
 from relay.upstream.breaker import Breaker, Probes
 from relay.upstream.ceiling import GROWS
 from relay.upstream.links import Job
 from relay.upstream.pool import OUT_OF_STEP, Pool
-from relay.upstream.sender import Batch, Result
-from tests.providers import REFUSED, TAKEN, ScriptedProvider, always, takes
+from relay.upstream.sender import Batch, Fault, Result
+from tests.providers import REFUSED, TAKEN, ScriptedConnection, ScriptedProvider, always, takes
 
 CLOSING = Reply(421, "4.7.0", ("Too many connections",))
 
@@ -214,6 +214,63 @@ def test_three_connections_and_no_more() -> None:
     house.provider.up = None
     house.tick(GROWS + 1)
     assert house.pool.limit == 4
+
+
+class Door:
+    """A provider that opens its connections when it is told."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.knocks: list[Dialling[ScriptedConnection]] = []
+        house.pool.dial = self.dial  # type: ignore[assignment]
+
+    def dial(self, _: bool) -> Dialling[ScriptedConnection]:
+        """See connect."""
+        self.knocks.append(Dialling())
+        return self.knocks[-1]
+
+    def opens(self) -> ScriptedConnection:
+        """To whoever knocked first."""
+        connection = ScriptedConnection(self.house.provider)
+        self.knocks.pop(0).callback(connection)
+        return connection
+
+    def refuses(self) -> None:
+        """Whoever knocked first."""
+        self.knocks.pop(0).errback(Fault(REFUSED, Stage.CONNECT, 0.0))
+
+
+def test_a_refusal_before_the_others_are_let_in() -> None:
+    """Whether it is the limit shows when they are; where none is, the last refusal is a fault."""
+    for others_are_in in (True, False):
+        house = House(connections=5)
+        door = Door(house)
+        house.send(1)
+        house.send(2)
+        door.refuses()
+        assert house.pool.breaker.state == "up"
+        if others_are_in:
+            door.opens()
+            assert house.ended == [(TAKEN,), (TAKEN,)]
+        else:
+            door.refuses()
+            assert house.ended == [(REFUSED,), (REFUSED,)]
+            assert str(house.pool.breaker.state) == "down"
+
+
+def test_a_connection_that_opens_after_the_provider_is_down() -> None:
+    """It is closed at once, so that it keeps no probe out."""
+    house = House()
+    door = Door(house)
+    house.send(1)
+    house.send(2)
+    house.provider.says = always(ProviderFault(no_reply("the connection was lost")), usable=False)
+    door.opens()
+    assert house.pool.breaker.state == "down"
+    late = door.opens()
+
+    assert not late.open
+    assert house.pool.idle == 0
 
 
 def test_421_before_it_carried_mail() -> None:
