@@ -285,11 +285,11 @@ class Schedule:
             key = mail.envelope.key
             item = self.items.get(key)
             if item is None:
-                if len(self.items) >= most and state is State.READY:
-                    self._passed_by = min(self._passed_by, key)
-                    continue
-                if key in left or len(self.items) >= most:
-                    self._due_waiting = True
+                gone, full = key in left, len(self.items) >= most
+                if gone or full:  # of one that is gone recipients of this state may wait yet
+                    self._due_waiting = self._due_waiting or gone or state is not State.READY
+                    if state is State.READY:
+                        self._passed_by = min(self._passed_by, key)
                     continue
                 item = Item(mail.envelope, mail.head, mail.body, mail.standings)
                 item.shown = item.look() or "ready"

@@ -217,6 +217,36 @@ def test_what_left_while_it_was_read() -> None:
     assert len(house.tried) == 5
 
 
+def test_some_left_while_others_of_the_same_mail_were_read() -> None:
+    """One recipient was deferred before a crash and another one never tried: both are, whatever is read first."""
+    house = House()
+    key, uuid = house.spool.next_id()
+    to = (Recipient("b@example.net"), Recipient("c@example.net"))
+    house.spool.submit(Submission(Envelope(key, uuid, "a@example.com", to, 0.0, 3), b"", b"x\r\n"))
+    mail = house.spool.mails[key]
+    first = replace(mail.standings[0], state=State.DEFERRED, attempts=1)
+    house.spool.mails[key] = replace(mail, standings=(first, mail.standings[1]))
+    house.spool.tally = Tally(1, 0, 0)
+
+    def end(item: Item, numbers: list[int]) -> None:
+        house.tried.append((item, numbers))
+        if numbers == [0]:
+            house.spool.tells_at_once = False
+            ended.append(item)
+
+    ended: list[Item] = []
+    house.schedule = Schedule(house.spool, house.clock, house.clock.seconds, 10, end, house.troubles.append)
+    house.schedule._due_waiting = True
+    house.schedule.start()
+    house.spool.tell()  # when the next one is due; what is READY has been read
+    house.settle(ended[0], State.BOUNCED)
+    house.spool.mails[key] = replace(mail, standings=tuple(ended[0].standings))
+    house.spool.tells_at_once = True
+    house.spool.tell()
+
+    assert [numbers for _, numbers in house.tried] == [[0], [1]]
+
+
 def test_many_at_once_give_way() -> None:
     """Others have their turn every 5 ms; what is changed meanwhile is not handed out as it was read."""
     house = House(limit=100)
