@@ -87,6 +87,8 @@ class SharedSchedule(Schedule):
         key = submission.envelope.key
         if submission.due:
             self.due_at(submission.due)
+        elif key in self.items:
+            return  # it was claimed in the commit that took it, and we were told of that first
         elif not self._shared.has(key):
             self._behind = True
             self.refill()

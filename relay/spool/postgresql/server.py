@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, TypeAlias
 
 import psycopg
@@ -10,6 +11,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from relay.config.secret import Secret
 from relay.spool.spool import SpoolError, SpoolFailing, SpoolFull
+
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it would say of a lost connection is said by us
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 

@@ -87,6 +87,7 @@ class Writer:
         self._thread = Thread(target=self._run, name="spool-writer", daemon=True)
         self._closed = False
         self._why = ""
+        self._try_at = 0.0
 
     def start(self) -> None:
         """Begin to write."""
@@ -115,9 +116,9 @@ class Writer:
         more = True
         while more:
             group, more = self._gather()
+            if self._connection is None and time.monotonic() >= self._try_at:
+                self._connect()
             if not group:
-                if more and self._connection is None:
-                    self._connect()
                 continue
             began = time.monotonic()
             try:
@@ -133,7 +134,8 @@ class Writer:
         group: list[Write] = []
         octets = 0
         try:
-            write = self._queue.get(timeout=random.uniform(*PAUSE) if self._connection is None else None)  # noqa: S311
+            patience = None if self._connection is not None else max(self._try_at - time.monotonic(), 0.0)
+            write = self._queue.get(timeout=patience)
             while write is not None:
                 group.append(write)
                 octets += write.octets
@@ -306,6 +308,7 @@ class Writer:
         except (psycopg.Error, SpoolError) as error:
             self._why = str(error)
             self._drop()
+        self._try_at = time.monotonic() + random.uniform(*PAUSE)  # noqa: S311
         self.looked_at = self._now()
 
     def _is_registered(self) -> bool:
