@@ -161,11 +161,14 @@ class Delivery:
         under_way = len(self._attempts) - self._attempts.stalled - len(self._ledger)
         return self.settings.workers - under_way - self.lines.waiting()
 
+    def item(self, key: int) -> Item | None:
+        """The mail with that key, if it is in memory."""
+        return self._schedule.items.get(key)
+
     def hand_back(self, item: Item) -> None:
         """Do nothing more for a mail than what is under way for it."""
-        self.withdraw(item)
+        item.queued.difference_update(self.withdraw(item))
         if not item.active:
-            item.queued.clear()
             self._schedule.show(item)
 
     def hand_all_back(self) -> None:

@@ -22,7 +22,7 @@ from relay.delivery.selection import Selection
 from relay.delivery.view import View, view
 from relay.events import Events
 from relay.schedule import Item, Schedule, ready_again
-from relay.spool.spool import QUARANTINE, Mail, Settlement, Spool, SpoolError, Standing, State
+from relay.spool.spool import QUARANTINE, LostTurn, Mail, Settlement, Spool, SpoolError, Standing, State
 from relay.turns import Turns
 from relay.upstream.pool import Pool
 
@@ -210,9 +210,17 @@ class Operator:
             await act(mail, seen)
 
     async def _apply(self, order: Order, mail: Mail, selection: Selection, tally: Tally) -> None:
-        """Change one mail for which nothing is under way. Up to the commit nothing else can happen to it."""
+        """Change one mail for which nothing is under way. Once it is ours nothing else can happen to it."""
+        if not self._changes(order, self.view(mail), selection, Tally()):
+            self._changes(order, self.view(mail), selection, tally)
+            return
+        mine = await self._own(mail, tally)
+        if mine is None:
+            return
+        mail = mine
         changed = self._changes(order, self.view(mail), selection, tally)
         if not changed:
+            self._schedule.disown(mail)
             return
         known = self._schedule.items.get(mail.envelope.key)
         queued = set(known.queued) if known is not None else set()
@@ -230,6 +238,16 @@ class Operator:
                 tally.recipients += len(changed)
         finally:
             self._let_go(item, withdrawn)
+
+    async def _own(self, mail: Mail, tally: Tally) -> Mail | None:
+        """The mail as it stands, once no other process has it; None if that is not soon, or it waits no more."""
+        try:
+            return await self._schedule.own(mail, self._clock.seconds() + WAIT)
+        except LostTurn:
+            tally.busy += 1
+        except SpoolError as error:
+            tally.failed += [] if str(error) in tally.failed else [str(error)]
+        return None
 
     def _changes(self, order: Order, seen: View, selection: Selection, tally: Tally) -> list[Standing]:
         """The new standings; those that are tried already need no retry."""

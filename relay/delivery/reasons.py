@@ -59,6 +59,8 @@ class Reasons:
 
     def _why(self, view: View, standing: Standing, state: str) -> str:
         match state:
+            case "active" if view.elsewhere:
+                return "another instance has it, and is trying it now or about to: its own `queue why` says more."
             case "active" | "ready":
                 return self._now_or_soon(self._schedule.items.get(view.envelope.key), standing)
             case "deferred":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from relay.envelope import Envelope
 from relay.log import timestamp
 from relay.schedule import Item, Schedule
-from relay.spool.spool import Mail, Standing, State
+from relay.spool.spool import UNDER_WAY, Mail, Standing, State
 
 _STATES = {
     State.READY: "ready",
@@ -24,11 +24,15 @@ _ORDER = ("active", "ready", "deferred", "held", "delivered", "bounced", "delete
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A mail at one moment. `states` are those of its recipients, by number, in the words of commands."""
+    """A mail at one moment. `states` are those of its recipients, by number, in the words of commands.
+
+    elsewhere  whether another process has it, and knows more
+    """
 
     envelope: Envelope
     standings: tuple[Standing, ...]
     states: tuple[str, ...]
+    elsewhere: bool = False
 
     @property
     def state(self) -> str:
@@ -62,7 +66,14 @@ def view(mail: Mail, schedule: Schedule, under_way: Callable[[Item], set[int]]) 
     """A mail as it is now: what is in memory is newer than what was read from the spool."""
     item = schedule.items.get(mail.envelope.key)
     if item is None:
-        return View(mail.envelope, mail.standings, tuple([_STATES[each.state] for each in mail.standings]))
+        states = [_STATES[each.state] for each in mail.standings]
+        if mail.elsewhere:
+            tried = "ready" if "ready" in states else "deferred"
+            states = [
+                "active" if state == tried or each.reply == UNDER_WAY else state
+                for state, each in zip(states, mail.standings, strict=True)
+            ]
+        return View(mail.envelope, mail.standings, tuple(states), mail.elsewhere)
     active = under_way(item) if item.active else frozenset()
     states = [
         "active" if number in active else "ready" if number in item.queued else _STATES[standing.state]

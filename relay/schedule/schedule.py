@@ -176,6 +176,16 @@ class Schedule:
         finally:
             self._watches = [watch for watch in self._watches if watch is not left]
 
+    async def own(self, mail: Mail, until: float) -> Mail | None:
+        """The mail as it stands once it is nobody else's; None if it waits no more. `until`: when to give up.
+
+        Raises LostTurn where another process keeps it, SpoolError.
+        """
+        return mail
+
+    def disown(self, mail: Mail) -> None:
+        """Nothing was to be done with a mail that was to be ours."""
+
     def check_out(self, mail: Mail) -> Item:
         """The mail as it stands in memory, where it is brought if need be; `show` lets go of it.
 
@@ -183,7 +193,7 @@ class Schedule:
         """
         item = self.items.get(mail.envelope.key)
         if item is None:
-            item = Item(mail.envelope, mail.head, None, mail.standings)
+            item = Item(mail.envelope, mail.head, None, mail.standings, mail.turn)
             item.shown = item.look() or "held"
             self.items[mail.envelope.key] = item
         item.queued.update([standing.number for standing in item.standings if standing.state.waiting])

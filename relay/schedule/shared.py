@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from relay.schedule.item import SHOWN, Item, Shown
 from relay.schedule.schedule import Schedule
-from relay.spool.spool import Mail, SharedSpool, SpoolError, State, Submission
+from relay.spool.spool import LostTurn, Mail, SharedSpool, SpoolError, State, Submission
+
+ASK = 0.1
+"""Seconds between two tries to get a mail that another process has."""
 
 
 class SharedSchedule(Schedule):
@@ -98,6 +102,35 @@ class SharedSchedule(Schedule):
             self._enter(item, list(range(len(item.standings))))
         else:
             self._shared.release(key)
+
+    async def own(self, mail: Mail, until: float) -> Mail | None:
+        """See Schedule. Who has it is asked for it, and gives it back as soon as nothing is under way for it."""
+        key = mail.envelope.key
+        while key not in self.items:
+            try:
+                return await self._shared.obtain(key)
+            except LostTurn:
+                if self._clock.seconds() >= until:
+                    raise
+            self._shared.ask_for(key)
+            pause: Deferred[None] = Deferred()
+            self._clock.callLater(ASK, pause.callback, None)
+            await pause
+        return mail
+
+    def disown(self, mail: Mail) -> None:
+        """See Schedule."""
+        if mail.envelope.key not in self.items:
+            self._shared.release(mail.envelope.key)
+
+    def resume(self, item: Item, numbers: list[int]) -> None:
+        """See Schedule. Others may have a worker that is free."""
+        if self.room() > 0:
+            self._queue(item, numbers)
+            return
+        item.queued.difference_update(numbers)
+        self._behind = True
+        self.show(item)
 
     def quarantined(self, was: State | None) -> None:
         """See Schedule. The spool counts."""

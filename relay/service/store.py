@@ -154,7 +154,11 @@ class SharedStore:
         def gone(name: str, freed: int) -> None:
             events.warning(f"{name} has ended without a word; {freed} mails that it had are free")
 
-        spool.lost, spool.gone = lost, gone
+        def wanted(key: int) -> None:
+            if (item := delivery.item(key)) is not None:
+                delivery.hand_back(item)
+
+        spool.lost, spool.gone, spool.wanted = lost, gone, wanted
         return SharedSchedule(
             spool,
             self._reactor,

@@ -323,9 +323,13 @@ class SharedSpool(Spool, Protocol):
     shown       by how much more mails we show as ready, active, deferred and held than are written: for all to see
     old_before  see Shares
 
-    For the caller to set: `room` says how many more mails may be ours; `waits` is told once a second whether READY mail
-    waits that nobody has, and when the next DEFERRED one is due; `lost` is told, with the reason, when nothing is ours
-    any more; `gone` of each other process that has ended without a word, and how many mails are free by that.
+    For the caller to set:
+
+    room    how many more mails may be ours now
+    waits   told twice a second whether READY mail waits that nobody has, and when the next DEFERRED one is due
+    lost    told, with the reason, when nothing is ours any more
+    wanted  told of a mail that another process asks for, by key
+    gone    told of each other process that has ended without a word, and how many mails are free by that
     """
 
     promised: int
@@ -335,6 +339,7 @@ class SharedSpool(Spool, Protocol):
     waits: Callable[[bool, float | None], None]
     lost: Callable[[str], None]
     gone: Callable[[str, int], None]
+    wanted: Callable[[int], None]
 
     @property
     def figures(self) -> Shares:
@@ -352,6 +357,9 @@ class SharedSpool(Spool, Protocol):
 
     def obtain(self, key: int) -> Deferred[Mail | None]:
         """That mail, ours from now on; None if it waits no more. Fails with LostTurn where another process keeps it."""
+
+    def ask_for(self, key: int) -> None:
+        """Have whoever has a mail give it back, as soon as nothing is under way for it, and nobody claim it."""
 
     def release(self, key: int) -> None:
         """A mail is not to be ours any more, if it is."""

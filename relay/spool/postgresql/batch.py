@@ -175,8 +175,9 @@ class Batch:
 def _claim(connection: Connection, process: int, write: Write) -> Any:
     if write.obtain:
         return connection.execute(statements.OBTAIN, (process, write.obtain), binary=True)
-    late = (write.claims + 1) // 2
-    return connection.execute(statements.CLAIM, (write.now, late, write.claims, process), binary=True)
+    late, besides = (write.claims + 1) // 2, array([*write.besides])
+    values = (write.now, besides, late, besides, write.claims, process)
+    return connection.execute(statements.CLAIM, values, binary=True)
 
 
 def _named(leases: Mapping[int, Lease]) -> tuple[str, str]:

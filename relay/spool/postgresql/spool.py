@@ -46,6 +46,12 @@ from relay.spool.spool import (
 IN_FORCE = LEASE - 5
 """Seconds after the last sign of life that was heard until which what is ours surely is."""
 
+SPOKEN_FOR = 1.0
+"""Seconds for which a mail that somebody has asked for is not claimed by others."""
+
+WANT = "want "
+"""How what is said begins when a mail is asked for; its key follows."""
+
 _ROW = 1024  # what a recipient counts among the octets of a group: many take time, too
 
 
@@ -87,6 +93,7 @@ class PostgresqlSpool:
         self.waits: Callable[[bool, float | None], None] = _nobody
         self.lost: Callable[[str], None] = _nobody
         self.gone: Callable[[str, int], None] = _nobody
+        self.wanted: Callable[[int], None] = _nobody
         self._directory = directory
         self._reactor = reactor
         self._now = now
@@ -94,6 +101,7 @@ class PostgresqlSpool:
         self._committed = committed
         self._member = member
         self._mine: set[int] = set()
+        self._spoken_for: dict[int, float] = {}
         self._seen = look_at_queue(connection, member.id, 0.0)
         self._heard_at = time.monotonic()
         self._volume = look(directory, True, now())
@@ -199,11 +207,19 @@ class PostgresqlSpool:
         """See SharedSpool."""
         write = Write()
         write.claims, write.now = limit, now
+        moment = time.monotonic()
+        self._spoken_for = {key: until for key, until in self._spoken_for.items() if until > moment}
+        write.besides = list(self._spoken_for)
         return Deferred.fromCoroutine(self._claimed(write))
 
     def obtain(self, key: int) -> Deferred[Mail | None]:
         """See SharedSpool."""
         return Deferred.fromCoroutine(self._obtained(key))
+
+    def ask_for(self, key: int) -> None:
+        """See SharedSpool."""
+        self._spoken_for[key] = time.monotonic() + SPOKEN_FOR
+        self._pulse.say(f"{WANT}{key}")
 
     def release(self, key: int) -> None:
         """See SharedSpool."""
@@ -286,6 +302,10 @@ class PostgresqlSpool:
         """In the reactor's thread: another process has said something."""
         if word == MAIL:
             self.waits(True, None)
+        elif word.startswith(WANT):
+            key = int(word.removeprefix(WANT))
+            self._spoken_for[key] = time.monotonic() + SPOKEN_FOR
+            self.wanted(key)
 
     def _gone(self, other: str, freed: int) -> None:
         self.gone(other, freed)

@@ -101,10 +101,11 @@ ADOPT = f"SELECT {FOUND} FROM mail m WHERE key = ANY (%s::bigint[]) FOR UPDATE O
 """Mail that is written about without a lease: locked until the commit, whoever has it."""
 
 CLAIM = (
-    "WITH late AS (SELECT key FROM mail WHERE owner IS NULL AND due > 0 AND due <= %s ORDER BY due, key LIMIT %s "
+    "WITH late AS (SELECT key FROM mail WHERE owner IS NULL AND due > 0 AND due <= %s AND key <> ALL (%s::bigint[]) "
+    "ORDER BY due, key LIMIT %s "
     "FOR UPDATE SKIP LOCKED), "
-    "fresh AS (SELECT key FROM mail WHERE owner IS NULL AND due = 0 ORDER BY due, key "
-    "LIMIT %s - (SELECT count(*) FROM late) FOR UPDATE SKIP LOCKED), "
+    "fresh AS (SELECT key FROM mail WHERE owner IS NULL AND due = 0 AND key <> ALL (%s::bigint[]) "
+    "ORDER BY due, key LIMIT %s - (SELECT count(*) FROM late) FOR UPDATE SKIP LOCKED), "
     "m AS (UPDATE mail SET owner = %s, generation = generation + 1, taken_at = now() "
     "WHERE key = ANY (ARRAY(SELECT key FROM late UNION ALL SELECT key FROM fresh)) RETURNING *) "
     f"SELECT {FOUND}, {SMALL} FROM m ORDER BY m.due, m.key"

@@ -40,12 +40,14 @@ class Write:
     """One of them. With nothing in it, it only finds out whether the server takes a commit.
 
     claims    how many mails to claim that are due at `now`; `obtain`: the key of the one to claim
+    besides   keys of mails that are not to be claimed
     released  keys of mails that are not to be ours any more
     answer    what `done` fires with
     """
 
     __slots__ = (
         "answer",
+        "besides",
         "claims",
         "done",
         "error",
@@ -66,6 +68,7 @@ class Write:
         self.forgotten: Sequence[str] = ()
         self.released: Sequence[int] = ()
         self.claims = 0
+        self.besides: Sequence[int] = ()
         self.now = 0.0
         self.obtain = 0
         self.octets = 0
