@@ -8,19 +8,22 @@ Failure: who could not be told is a line in the log; the alert stays active, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from relay.alerts.decision import Alert, Reading, decide
+from relay.alerts.decision import Alert, Change, Reading, decide
 from relay.alerts.figures import Bounds
 from relay.alerts.lookout import Lookout
 from relay.alerts.outbox import Outbox
 from relay.alerts.readings import gone, held_readings, readings, urgent
 from relay.events import Events
 from relay.spool.spool import Held, Spool, SpoolError
+
+SHARED = frozenset({"backlog", "oldest", "stalled", "quarantine", "uncertain_held", "provider_paused"})
+"""Alerts about the queue: the first words of their names."""
 
 
 class Alerts:
@@ -29,6 +32,7 @@ class Alerts:
     bounds    see there; `repeat` in seconds, 0: never
     outboxes  the ways besides the log
     wall      seconds since the epoch
+    speaks    whether it is this process that tells what is wrong with a queue that several share
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Alerts:
         clock: IReactorTime,
         wall: Callable[[], float],
         events: Events,
+        speaks: Callable[[], bool] = lambda: True,
     ) -> None:
         self._bounds = bounds
         self._repeat = repeat
@@ -51,6 +56,8 @@ class Alerts:
         self._clock = clock
         self._wall = wall
         self._events = events
+        self._speaks = speaks
+        self._told: set[str] = set()
         self._active: dict[str, Alert] = {}
         self._asking = False
         self._checks = LoopingCall(self._check)
@@ -104,8 +111,28 @@ class Alerts:
 
     def _judge(self, found: Iterable[Reading]) -> None:
         self._active, changes = decide(found, self._active, self._clock.seconds(), self._wall(), self._repeat)
-        for change in changes:
+        for change in self._to_be_told(changes):
             say = self._events.alert_cleared if change.state == "cleared" else self._events.alert
             say(change.alert, change.message)
             for outbox in self._outboxes:
                 outbox.put(change)
+
+    def _to_be_told(self, changes: Sequence[Change]) -> Iterator[Change]:
+        """Those that are this process's to tell. What another one told before its end is told anew."""
+        speaks = self._speaks()
+        for change in changes:
+            if not is_shared(change.alert) or (speaks and change.state != "raised" and change.alert in self._told):
+                yield change
+            if change.state == "cleared":
+                self._told.discard(change.alert)
+        for alert in self._active.values() if speaks else ():
+            if is_shared(alert.name) and alert.name not in self._told:
+                self._told.add(alert.name)
+                yield Change(alert.name, "raised", alert.message, alert.since)
+        if not speaks:
+            self._told.clear()
+
+
+def is_shared(alert: str) -> bool:
+    """Whether an alert is about the queue, which several processes may share, and not about this one."""
+    return alert.partition(":")[0] in SHARED

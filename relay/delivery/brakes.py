@@ -16,6 +16,8 @@ from relay.outcome import Deferred, Outcome, Rejected
 from relay.upstream.brake import FREE, TRIAL_INTERVAL, Brake
 from relay.upstream.pool import Pool
 
+_AT_ONCE = float("-inf")
+
 
 class News(Protocol):
     """What is said of a pause."""
@@ -25,11 +27,21 @@ class News(Protocol):
 
 
 class Brakes:
-    """See the module's docstring. `notes` are those of the spool, as they were read at the start."""
+    """See the module's docstring. `notes` are those of the spool, as they were read at the start.
+
+    Where a queue is shared so are its brakes: each process hears (`heard`) what the others have written. Of those that
+    share it the one that `leads` makes the trials that come by the clock.
+    """
 
     def __init__(
-        self, pools: Mapping[str, Pool], notes: Mapping[str, str], now: Callable[[], float], news: News
+        self,
+        pools: Mapping[str, Pool],
+        notes: Mapping[str, str],
+        now: Callable[[], float],
+        news: News,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self._pools = pools
         self._now = now
         self._news = news
@@ -68,7 +80,24 @@ class Brakes:
 
     def choose(self, name: str, waiting: list[Envelope]) -> Envelope | None:
         """Which of the mails that wait is the next trial of a paused provider, if it is time for one."""
-        return self._brakes[name].choose(waiting, self._now())
+        brake = self._brakes[name]
+        by_the_clock = self._leads() or brake.tried_at == _AT_ONCE
+        return brake.choose(waiting, self._now() if by_the_clock else _AT_ONCE)
+
+    def heard(self, notes: Mapping[str, str]) -> None:
+        """Another process has written something down: a mail that was taken frees, a refusal counts for all."""
+        for name, pool in self._pools.items():
+            text = notes.get(_note(name))
+            if text is None:
+                continue
+            other = Brake.load(text)
+            if not other.refused:
+                self._brakes[name] = FREE
+                pool.relieve()
+                continue
+            self._brakes[name] = self._brakes.get(name, FREE).merged(other)
+            if self._brakes[name].paused:
+                pool.pause("it refused everything, as other instances have seen")
 
     def trial_at(self, name: str) -> float:
         """When a paused provider is tried with a mail of whichever sender; of a new one that is at once."""
@@ -76,7 +105,7 @@ class Brakes:
 
     def release(self, name: str) -> None:
         """A person asks for a trial now, with whatever mail comes first."""
-        self._brakes[name] = replace(self._brakes[name], tried_at=float("-inf"))
+        self._brakes[name] = replace(self._brakes[name], tried_at=_AT_ONCE)
 
     def begin(self, name: str, envelope: Envelope) -> None:
         """A trial with this mail begins."""

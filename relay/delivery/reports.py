@@ -21,7 +21,7 @@ from relay.limits import Quota
 from relay.outcome import CannotTake
 from relay.retry import delay_warning_due
 from relay.schedule import Item
-from relay.spool.spool import Spool, SpoolError, Standing, State, Submission
+from relay.spool.spool import SharedSpool, Spool, SpoolError, Standing, State, Submission
 
 _FAILED = (State.BOUNCED, State.EXPIRED)
 
@@ -59,10 +59,21 @@ class Written:
 
 
 class Reports:
-    """Writes what is owed. `now` is on the spool's scale, `wall` the system's time for dates."""
+    """Writes what is owed. `now` is on the spool's scale, `wall` the system's time for dates.
 
-    def __init__(self, terms: Terms, spool: Spool, now: Callable[[], float], wall: Callable[[], float]) -> None:
+    shared  the spool, where it is the queue of several processes: they count the reports to an address together
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        spool: Spool,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+        shared: SharedSpool | None = None,
+    ) -> None:
         self.terms = terms
+        self._shared = shared
         self._spool = spool
         self._now = now
         self._wall = wall
@@ -89,10 +100,11 @@ class Reports:
             if (kind := self._kind(item.envelope, standing, dsn)) is not None:
                 by_kind.setdefault(kind, []).append(standing)
         beginning = await self._beginning(item, max(needed(item.envelope, kind) for kind in by_kind))
-        reports = tuple([self._report(item, kind, group, beginning) for kind, group in by_kind.items()])
+        reports = tuple([await self._report(item, kind, group, beginning) for kind, group in by_kind.items()])
         warned = {standing.number for standing in by_kind.get(Kind.DELAY, ())}
         standings = tuple([replace(s, warned=True) if s.number in warned else s for s in settled])
-        return Written(standings, reports, ((QUOTA, json.dumps(self._quota.hours)),))
+        notes = () if self._shared is not None else ((QUOTA, json.dumps(self._quota.hours)),)
+        return Written(standings, reports, notes)
 
     def digest(self, to: str, accounts: Sequence[Account]) -> Submission:
         """One report in place of those that would have been too many."""
@@ -127,7 +139,7 @@ class Reports:
         except SpoolError:
             return item.head
 
-    def _report(self, item: Item, kind: Kind, group: Sequence[Standing], beginning: bytes) -> Submission:
+    async def _report(self, item: Item, kind: Kind, group: Sequence[Standing], beginning: bytes) -> Submission:
         terms, wall, envelope = self.terms, self._wall(), item.envelope
         to = who_hears(terms.to, envelope, group[0].recipient, kind) or ""
         fates = [self._fate(item, standing, wall) for standing in group]
@@ -140,7 +152,16 @@ class Reports:
             octets = relayed_report(terms.letterhead, matter, fates)
         else:
             octets = delay_report(terms.letterhead, matter, fates, wall + terms.max_age - age)
-        return self._submission(key, uuid, to, octets, self._quota.admit(to, self._now()) or 0.0)
+        return self._submission(key, uuid, to, octets, await self._admit(to) or 0.0)
+
+    async def _admit(self, to: str) -> float | None:
+        """Count one report: None, if it goes at once; else when it becomes part of a digest."""
+        if self._shared is None:
+            return self._quota.admit(to, self._now())
+        try:
+            return await self._shared.admit(to, self.terms.per_hour, self._now())
+        except SpoolError:
+            return None  # it is not left out for that
 
     def _fate(self, item: Item, standing: Standing, wall: float) -> Fate:
         """`remote` only where it was the provider that spoke, and not we in its place."""

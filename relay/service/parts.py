@@ -68,7 +68,7 @@ class Parts:
         reactor, clock, spool, events = self._reactor, self.clock, self.spool, self.events
         history = History(clock(), time.time())
         self.account = Account(events, self.metrics, time.time, history.took)
-        self.reports = Reports(policies.reports(config), spool, clock, time.time)
+        self.reports = Reports(policies.reports(config), spool, clock, time.time, self.store.shared)
         self.delivery = Delivery(
             policies.delivery(config),
             spool,
@@ -77,7 +77,7 @@ class Parts:
             clock,
             random.uniform,
             self.reports,
-            Brakes(self.pools, spool.notes, clock, events),
+            Brakes(self.pools, spool.notes, clock, events, lambda: self.store.speaks),
             self.store.flights,
             self.account,
             events,
@@ -162,6 +162,7 @@ class Parts:
             self._reactor,
             time.time,
             self.events,
+            lambda: self.store.speaks,
         )
 
     def _committed(self, writes: int, seconds: float) -> None:

@@ -37,6 +37,14 @@ class Store(Protocol):
     def flights(self) -> Flights | Crashes | None:
         """Who knows which mail was under way when a process ended; None where that cannot be known."""
 
+    @property
+    def shared(self) -> SharedSpool | None:
+        """The same spool, if it is the queue of several processes."""
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it is this process that does what is done once for a queue: alerts, and trials by the clock."""
+
     def schedule(self, delivery: Delivery, config: Config) -> Schedule:
         """What hands mail to `delivery`."""
 
@@ -59,6 +67,9 @@ def open_store(config: Config, reactor: Any, clock: SpoolClock, events: Events, 
 
 class LocalStore:
     """One daemon's own, in a folder."""
+
+    shared = None
+    speaks = True
 
     def __init__(self, config: Config, reactor: Any, clock: SpoolClock, events: Events, committed: Committed) -> None:
         self._reactor = reactor
@@ -141,7 +152,13 @@ class SharedStore:
         clock.resume(-spool.ahead, 0.0)
         self._doubts = spool.doubts
         self.spool: SharedSpool = spool
+        self.shared = self.spool
         self.flights = Crashes()
+
+    @property
+    def speaks(self) -> bool:
+        """See Store."""
+        return self.spool.speaks
 
     def schedule(self, delivery: Delivery, config: Config) -> Schedule:
         """See Store."""
@@ -159,6 +176,7 @@ class SharedStore:
                 delivery.hand_back(item)
 
         spool.lost, spool.gone, spool.wanted = lost, gone, wanted
+        spool.noted = delivery.brakes.heard
         return SharedSchedule(
             spool,
             self._reactor,

@@ -328,6 +328,7 @@ class SharedSpool(Spool, Protocol):
     room    how many more mails may be ours now
     waits   told twice a second whether READY mail waits that nobody has, and when the next DEFERRED one is due
     lost    told, with the reason, when nothing is ours any more
+    noted   told all notes when another process has changed some
     wanted  told of a mail that another process asks for, by key
     gone    told of each other process that has ended without a word, and how many mails are free by that
     """
@@ -340,6 +341,7 @@ class SharedSpool(Spool, Protocol):
     lost: Callable[[str], None]
     gone: Callable[[str, int], None]
     wanted: Callable[[int], None]
+    noted: Callable[[Mapping[str, str]], None]
 
     @property
     def figures(self) -> Shares:
@@ -357,6 +359,9 @@ class SharedSpool(Spool, Protocol):
 
     def obtain(self, key: int) -> Deferred[Mail | None]:
         """That mail, ours from now on; None if it waits no more. Fails with LostTurn where another process keeps it."""
+
+    def admit(self, to: str, per_hour: int, now: float) -> Deferred[float | None]:
+        """Count one report to an address: None, if it goes at once; else when its hour ends. See Quota."""
 
     def ask_for(self, key: int) -> None:
         """Have whoever has a mail give it back, as soon as nothing is under way for it, and nobody claim it."""

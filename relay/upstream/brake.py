@@ -96,6 +96,13 @@ class Brake:
         earlier = [key for key in self.tried if key != envelope.key]
         return replace(self, tried=(*earlier[1 - _REMEMBERED :], envelope.key), tried_at=now)
 
+    def merged(self, other: Brake) -> Brake:
+        """What this process and another one know, together."""
+        known = {key for key, _ in self.refused}
+        refused = (*self.refused, *[each for each in other.refused if each[0] not in known])
+        tried = (*[key for key in other.tried if key not in self.tried], *self.tried)
+        return Brake(refused[:_REMEMBERED], tried[-_REMEMBERED:], max(self.tried_at, other.tried_at))
+
     def dump(self) -> str:
         """As text, for the spool."""
         return json.dumps([self.refused, self.tried, self.tried_at])

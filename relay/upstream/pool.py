@@ -108,6 +108,11 @@ class Pool:
             self._changed()
         return paused
 
+    def relieve(self) -> None:
+        """Another process has had a mail taken there: no pause any more."""
+        if self.breaker.state == "paused" and self.breaker.succeeded(self._clock.seconds()):
+            self._up()
+
     @property
     def on_trial(self) -> bool:
         """Whether it is paused, and there is room for the one transaction that decides about that."""

@@ -35,6 +35,9 @@ A server that was away for longer than a lease finds all of them run out: those 
 
 CHANNEL = "mailrelay"
 
+NOTES = "notes"
+"""What is said where notes have changed that others go by."""
+
 MAIL = "mail"
 """What is said where mail waits that nobody has."""
 
@@ -87,11 +90,14 @@ class Pulse:
 
     def say(self, word: str) -> None:
         """Tell all other processes, soon."""
-        self._said.put(word)
-        self._ring()
+        if not self._end:
+            self._said.put(word)
+            self._ring()
 
     def close(self) -> None:
         """Wait until the thread has ended, and all was said. Not for the reactor's thread."""
+        if self._end:
+            return
         self._end = True
         self._ring()
         self._thread.join()
@@ -167,6 +173,7 @@ class Pulse:
                 process.unlock(connection, self._locked)
             process.lock(connection, me)
             self._locked = me
+            self._on_heard(NOTES)  # it may have been said while nobody listened
         self.leads = self.leads or process.lead(connection)
         process.beat(connection, me, self._shown())
         for other in process.silent(connection, me):

@@ -1,4 +1,4 @@
-"""Reader: what is asked of the queue that changes nothing, in threads of its own, each with a session.
+"""Reader: what is asked of the queue, in threads of its own, each with a session.
 
 What is found damaged is HELD, by way of the writer.
 """
@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from relay.spool.arriving import WritingBody
 from relay.spool.background import Background, FromThreads
-from relay.spool.postgresql import reading
+from relay.spool.postgresql import quota, reading
 from relay.spool.postgresql.bodies import Bodies
 from relay.spool.postgresql.server import Connection, Server
 from relay.spool.postgresql.sessions import Sessions
@@ -52,6 +52,14 @@ class Reader:
     def origins(self, beginning: str) -> Deferred[list[str]]:
         """See Spool."""
         return self._ask(reading.origins, beginning)
+
+    def notes(self) -> Deferred[dict[str, str]]:
+        """All notes but those that are origins."""
+        return self._ask(reading.notes)
+
+    def admit(self, to: str, per_hour: int, now: float) -> Deferred[float | None]:
+        """See SharedSpool."""
+        return self._ask(quota.admit, to, per_hour, now)
 
     def ready_after(self, key: int, limit: int) -> Deferred[list[Mail]]:
         """See Spool."""

@@ -21,8 +21,8 @@ def ensure(connection: Connection) -> None:
     """Bring the database to the newest schema. Raises psycopg.Error; SpoolError where it has a newer one."""
     if _number(connection) == SCHEMA:
         return
+    connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))  # before the transaction, which sees what others made
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         found = _number(connection)
         if found > SCHEMA:
             raise SpoolError(
@@ -31,6 +31,7 @@ def ensure(connection: Connection) -> None:
         for number in range(found + 1, SCHEMA + 1):
             text = (files("relay.spool") / "schema" / f"postgresql_{number}.sql").read_text("utf-8")
             connection.execute(text.encode(), prepare=False)
+    connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
 
 
 def _number(connection: Connection) -> int:

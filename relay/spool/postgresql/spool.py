@@ -24,7 +24,7 @@ from relay.spool.postgresql import process, reading
 from relay.spool.postgresql.figures import Seen
 from relay.spool.postgresql.figures import look as look_at_queue
 from relay.spool.postgresql.process import LEASE, SLOTS, Member
-from relay.spool.postgresql.pulse import MAIL, Pulse
+from relay.spool.postgresql.pulse import MAIL, NOTES, Pulse
 from relay.spool.postgresql.reader import Reader
 from relay.spool.postgresql.server import Connection, Server
 from relay.spool.postgresql.write import Write, new_mail, quarantine
@@ -94,6 +94,7 @@ class PostgresqlSpool:
         self.lost: Callable[[str], None] = _nobody
         self.gone: Callable[[str, int], None] = _nobody
         self.wanted: Callable[[int], None] = _nobody
+        self.noted: Callable[[Mapping[str, str]], None] = _nobody
         self._directory = directory
         self._reactor = reactor
         self._now = now
@@ -113,7 +114,7 @@ class PostgresqlSpool:
         )
         self.tally = Tally(*self.figures.written)
         self._reader = reader = Reader(server, reactor, lambda: self._writer.member.id, self._hold)
-        self.origins, self.held = reader.origins, reader.held
+        self.origins, self.held, self.admit = reader.origins, reader.held, reader.admit
         self.ready_after, self.due, self.next_due = reader.ready_after, reader.due, reader.next_due
         self.body, self.find, self.page = reader.body, reader.find, reader.page
         self._pulse = Pulse(
@@ -260,6 +261,8 @@ class PostgresqlSpool:
         settlement = write.settlement
         if settlement is not None and write.error is None and (settlement.finished or settlement.released):
             self._mine.discard(settlement.key)
+        if settlement is not None and write.error is None and settlement.notes:
+            self._pulse.say(NOTES)
         return None if write.error is None else result
 
     async def _claimed(self, write: Write) -> list[Mail]:
@@ -302,6 +305,8 @@ class PostgresqlSpool:
         """In the reactor's thread: another process has said something."""
         if word == MAIL:
             self.waits(True, None)
+        elif word == NOTES:
+            self._reader.notes().addCallbacks(self.noted, _nobody)
         elif word.startswith(WANT):
             key = int(word.removeprefix(WANT))
             self._spoken_for[key] = time.monotonic() + SPOKEN_FOR

@@ -65,6 +65,8 @@ CREATE TABLE upload (body bigint PRIMARY KEY, process bigint NOT NULL);
 
 CREATE TABLE note (name text COLLATE "C" PRIMARY KEY, text text NOT NULL);
 
+CREATE TABLE quota (address text PRIMARY KEY, began double precision NOT NULL, sent integer NOT NULL);
+
 CREATE TABLE process (
     id bigint PRIMARY KEY,
     slot integer NOT NULL UNIQUE,

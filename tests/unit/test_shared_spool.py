@@ -1,0 +1,416 @@
+"""A queue in PostgreSQL that several processes share: whose mail is whose, and what becomes of it when one is gone."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from twisted.internet.defer import Deferred
+
+from relay.config.secret import Secret
+from relay.envelope import Envelope, Recipient
+from relay.spool.postgresql import PostgresqlSpool, open_spool
+from relay.spool.spool import (
+    LARGE,
+    LEFT_UNDER_WAY,
+    UNDER_WAY,
+    Held,
+    LostTurn,
+    Mail,
+    Settlement,
+    SpoolError,
+    SpoolFailing,
+    Standing,
+    State,
+    Submission,
+)
+from tests.contract.pump import Pump
+from tests.postgres import Postgres, Servers, build
+from tests.running import soon
+
+
+@dataclass
+class Crew:
+    """Processes that share a queue, all in this one; what their threads ask for is called while something is awaited.
+
+    dsn, folder  where the queue is, and where their control sockets would be
+    """
+
+    dsn: str
+    folder: Path
+    pump: Pump = field(default_factory=Pump)
+    spools: list[PostgresqlSpool] = field(default_factory=list)
+
+    def join(self, name: str = "a", room: int = 0) -> PostgresqlSpool:
+        """One more, which has room for so many mails."""
+        spool = open_spool(
+            Secret(self.dsn),
+            self.folder,
+            name=name,
+            reactor=self.pump,
+            now=time.time,
+            random_bits=random.SystemRandom().getrandbits,
+        )
+        spool.room = lambda: room - spool.promised - len(mine(spool))
+        self.spools.append(spool)
+        return spool
+
+    def wait(self, deferred: Deferred[Any]) -> Any:
+        """What it fires with."""
+        return self.pump.wait(deferred)
+
+    def submit(self, spool: PostgresqlSpool, *people: str, body: bytes = b"Hello.\r\n") -> Submission:
+        """A durable mail that came by way of that process."""
+        key, uuid = spool.next_id()
+        recipients = tuple([Recipient(address) for address in people or ("b@example.net",)])
+        envelope = Envelope(key, uuid, "a@example.com", recipients, time.time(), len(body))
+        submission = Submission(envelope, b"\r\n", body)
+        self.wait(spool.submit(submission))
+        return submission
+
+    def claim(self, spool: PostgresqlSpool, limit: int = 100) -> list[Mail]:
+        """See SharedSpool."""
+        claimed: list[Mail] = self.wait(spool.claim(time.time(), limit))
+        return claimed
+
+    def end(self, spool: PostgresqlSpool, mail: Mail | Submission, turn: int = 1) -> None:
+        """Its mail was delivered."""
+        envelope = mail.envelope
+        turn = mail.turn if isinstance(mail, Mail) else turn
+        self.wait(spool.settle(Settlement(envelope.key, envelope.uuid, (), finished=True, turn=turn)))
+
+    def defer(self, spool: PostgresqlSpool, mail: Mail, due: float) -> None:
+        """Its mail is put off."""
+        standing = replace(mail.standings[0], state=State.DEFERRED, attempts=1, due=due)
+        key, uuid = mail.envelope.key, mail.envelope.uuid
+        self.wait(spool.settle(Settlement(key, uuid, (standing,), turn=mail.turn, released=True)))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Call what is asked for until that is so."""
+        self.pump.until(condition)
+
+    def kill(self, spool: PostgresqlSpool) -> None:
+        """As a kill does: its sessions end, and nothing of it is said any more."""
+        me = spool._writer.member.id
+        spool._pulse.close()
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute("UPDATE process SET beat_at = beat_at - interval '4 s' WHERE id = %s", (me,))
+
+    def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of an answer."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            return connection.execute(statement.encode(), values).fetchall()
+
+
+def mine(spool: PostgresqlSpool) -> set[int]:
+    """The keys of the mails that a process has."""
+    return spool._mine
+
+
+def keys(mails: list[Mail]) -> list[int]:
+    """Theirs."""
+    return [mail.envelope.key for mail in mails]
+
+
+@pytest.fixture
+def crew(postgresql_servers: Servers, tmp_path: Path) -> Iterator[Crew]:
+    """A queue in which nothing is, and nobody."""
+    crew = Crew(postgresql_servers["pip"].new(), tmp_path)
+    yield crew
+    for spool in crew.spools:
+        crew.wait(spool.close())
+
+
+def test_mail_that_finds_a_free_worker_is_ours_at_once(crew: Crew) -> None:
+    """As many as there is room for; what comes behind those is anybody's."""
+    one, other = crew.join("a", room=2), crew.join("b")
+    submitted = [crew.submit(one) for _ in range(3)]
+    key = submitted[2].envelope.key
+
+    assert [one.has(each.envelope.key) for each in submitted] == [True, True, False]
+    assert keys(crew.claim(other)) == [key]
+    assert crew.claim(one) == []
+
+
+def test_claims_never_overlap(crew: Crew) -> None:
+    """None is in two memories, none has more than it asked for, and the oldest go first."""
+    one, other = crew.join("a"), crew.join("b")
+    submitted = [crew.submit(one).envelope.key for _ in range(10)]
+    claims = [(spool, spool.claim(time.time(), 2)) for _ in range(3) for spool in (one, other)]
+    claimed = [keys(crew.wait(claim)) for _, claim in claims]
+
+    assert max(map(len, claimed)) <= 2
+    assert sorted(key for some in claimed for key in some) == submitted
+    assert sorted(mine(one) | mine(other)) == submitted
+    assert not mine(one) & mine(other)
+
+
+def test_due_mail_gets_half_of_the_places(crew: Crew) -> None:
+    """Where new mail waits too; what is not due yet is not claimed."""
+    spool = crew.join()
+    for _ in range(4):
+        crew.submit(spool)
+    early, late = crew.claim(spool, 4)[:2], time.time() + 3600
+    for mail in early:
+        crew.defer(spool, mail, time.time() - 1)
+    for mail in crew.claim(spool, 2):
+        crew.defer(spool, mail, time.time() - 1)
+    new = [crew.submit(spool).envelope.key for _ in range(4)]
+    claimed = keys(crew.claim(spool, 4))
+
+    assert len(claimed) == 4
+    assert set(claimed) >= set(new[:2])
+    for mail in crew.wait(spool.page(0, 100)):
+        if mail.turn:
+            crew.defer(spool, mail, late)
+    assert not set(keys(crew.claim(spool, 100))) & set(claimed)
+
+
+def test_what_is_given_back_is_anybodys(crew: Crew) -> None:
+    """By a settlement that says so, by release, and by the end of a process, which others hear of."""
+    one, other = crew.join("a", room=3), crew.join("b")
+    submitted = [crew.submit(one) for _ in range(3)]
+    (mail,) = [mail for mail in crew.wait(one.page(0, 1)) if mail.turn]
+    crew.defer(one, mail, time.time() - 1)
+    one.release(submitted[1].envelope.key)
+    crew.wait(one.forget(()))
+
+    assert sorted(keys(crew.claim(other))) == sorted(each.envelope.key for each in submitted[:2])
+
+    waits: list[bool] = []
+    other.waits = lambda ready, _: waits.append(ready)
+    crew.spools.remove(one)
+    crew.wait(one.close())
+    crew.until(lambda: any(waits))
+
+    assert keys(crew.claim(other)) == [submitted[2].envelope.key]
+    assert crew.ask("SELECT crashes FROM mail WHERE key = %s", submitted[2].envelope.key) == [(0,)]
+
+
+def test_the_mail_of_the_dead(crew: Crew) -> None:
+    """It is taken over once its row is 3 s old, its lock free and the other one 3 s there; its end is counted."""
+    one, other = crew.join("a", room=2), crew.join("b")
+    whole = crew.submit(one)
+    marked = crew.submit(one)
+    standing = Standing(0, marked.envelope.recipients[0], State.HELD, reply=UNDER_WAY)
+    crew.wait(one.settle(Settlement(marked.envelope.key, marked.envelope.uuid, (standing,), turn=1)))
+    gone: list[tuple[str, int]] = []
+    other.gone = lambda name, freed: gone.append((name, freed))
+    began = time.monotonic()
+    crew.kill(one)
+    crew.until(lambda: bool(gone))
+
+    assert gone == [("a", 2)]
+    assert time.monotonic() - began < 5
+    assert crew.wait(other.held()) == Held(uncertain=1)
+    assert crew.wait(other.find(marked.envelope.uuid)).standings[0].reply == LEFT_UNDER_WAY
+    (mail,) = crew.claim(other)
+    assert (mail.envelope.key, mail.crashes) == (whole.envelope.key, 1)
+
+    refused: list[str] = []
+    one.lost = refused.append
+    with pytest.raises(LostTurn):
+        crew.end(one, whole)
+    crew.until(lambda: bool(refused))
+    crew.end(other, mail)
+    assert keys(crew.claim(one)) == []
+    assert keys(crew.wait(other.page(0, 10))) == [marked.envelope.key]
+
+
+def test_a_process_that_lost_everything_begins_anew(crew: Crew) -> None:
+    """Under another id and in another slot; mail that comes meanwhile is taken all the same."""
+    one = crew.join("a", room=1)
+    crew.submit(one)
+    before = one._writer.member
+    crew.ask("DELETE FROM process RETURNING 1")
+    crew.ask("DELETE FROM tally WHERE process <> 0 RETURNING 1")
+    submission = crew.submit(one)
+
+    assert one._writer.member.id != before.id
+    assert not mine(one) - {submission.envelope.key}
+    assert submission.envelope.key in keys(crew.wait(one.page(0, 10)))
+
+
+def test_a_body_whose_upload_is_gone_is_not_acknowledged(crew: Crew) -> None:
+    """Pieces go with their process; its mail must not be there without them."""
+    spool = crew.join()
+    writer = spool.new_body()
+    writer.write(b"x" * (LARGE + 1))
+    key, uuid = spool.next_id()
+    crew.wait(writer.finish(uuid))
+    crew.ask("DELETE FROM upload RETURNING 1")
+    envelope = Envelope(key, uuid, "a@example.com", (Recipient("b@example.net"),), time.time(), LARGE + 1)
+    with pytest.raises(SpoolError):
+        crew.wait(spool.submit(Submission(envelope, b"", writer)))
+
+    assert crew.wait(spool.page(0, 10)) == []
+
+
+def test_a_mail_that_is_asked_for(crew: Crew) -> None:
+    """Who has it hears of that; until it is given back it is kept, then it goes to who asked, and to nobody else."""
+    one, other, third = crew.join("a", room=1), crew.join("b"), crew.join("c")
+    key = crew.submit(one).envelope.key
+    wanted: list[int] = []
+    heard: list[int] = []
+    one.wanted, third.wanted = wanted.append, heard.append
+    with pytest.raises(LostTurn):
+        crew.wait(other.obtain(key))
+    other.ask_for(key)
+    crew.until(lambda: wanted == [key] == heard)
+    one.release(key)
+    crew.wait(one.forget(()))
+
+    assert crew.claim(third) == []
+    assert crew.wait(other.obtain(key)).envelope.key == key
+    assert crew.wait(other.obtain(key + 1)) is None
+
+
+def test_what_others_have_is_shown_so(crew: Crew) -> None:
+    """In a list, with how often it crashed; and nobody writes about it who has no lease."""
+    one, other = crew.join("a", room=1), crew.join("b")
+    submission = crew.submit(one)
+    (mine_,), (theirs,) = crew.wait(one.page(0, 10)), crew.wait(other.page(0, 10))
+
+    assert (mine_.turn, mine_.elsewhere) == (1, False)
+    assert (theirs.turn, theirs.elsewhere) == (0, True)
+    with pytest.raises(LostTurn):
+        crew.end(other, submission, turn=0)
+    crew.end(one, submission)
+
+
+def test_figures_are_the_whole_queue_s(crew: Crew) -> None:
+    """Whoever moves mail: each sees all of it within a second or so, the own at once; also what the dead have left."""
+    one, other = crew.join("a"), crew.join("b")
+    for _ in range(3):
+        crew.submit(one)
+    assert one.figures.written == (3, 0, 0)
+    crew.until(lambda: other.figures.written == (3, 0, 0))
+    mails = crew.claim(other, 2)
+    crew.defer(other, mails[0], time.time() + 100)
+    crew.end(other, mails[1])
+    assert other.figures.written == (1, 1, 0)
+    crew.until(lambda: one.figures.written == (1, 1, 0))
+    other.shown = (-1, 1, 0, 0)
+    crew.until(lambda: one.figures.others == (-1, 1, 0, 0))
+
+    crew.kill(other)
+    crew.until(lambda: len(crew.ask("SELECT 1 FROM process")) == 1 and one.figures.others == (0, 0, 0, 0))
+    assert one.figures.written == (1, 1, 0)
+
+
+def test_one_speaks(crew: Crew) -> None:
+    """Of all that share a queue; another one does when that one is gone."""
+    one, other = crew.join("a"), crew.join("b")
+    crew.until(lambda: one.speaks or other.speaks)
+    assert one.speaks != other.speaks
+    first, second = (one, other) if one.speaks else (other, one)
+    crew.kill(first)
+    crew.until(lambda: second.speaks)
+
+
+def test_reports_are_counted_together(crew: Crew) -> None:
+    """So many to one address go at once, whoever writes them; the others when its hour ends."""
+    one, other = crew.join("a"), crew.join("b")
+    admitted = [crew.wait(spool.admit("A@example.com", 3, 1000.0 + n)) for n in range(3) for spool in (one, other)]
+
+    assert admitted == [None] * 3 + [4600.0] * 3
+    assert crew.wait(one.admit("b@example.com", 0, 1000.0)) == 4600.0
+    assert crew.wait(other.admit("a@example.com", 3, 4600.0)) is None
+
+
+def test_notes_are_heard(crew: Crew) -> None:
+    """What one writes down with an outcome the others read again."""
+    one, other = crew.join("a", room=1), crew.join("b")
+    noted: list[object] = []
+    other.noted = noted.append
+    submission = crew.submit(one)
+    envelope = submission.envelope
+    notes = (("brake:p", "text"),)
+    crew.wait(one.settle(Settlement(envelope.key, envelope.uuid, (), notes=notes, finished=True, turn=1)))
+
+    crew.until(lambda: {"brake:p": "text"} in noted)
+
+
+def test_ten_start_at_once(crew: Crew) -> None:
+    """On a database in which nothing is: one schema, ten slots."""
+    wrong: list[BaseException] = []
+
+    def start(number: int) -> None:
+        try:
+            crew.join(f"i{number}")
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+    assert crew.ask("SELECT count(DISTINCT slot), max(slot) FROM process") == [(10, 9)]
+    assert crew.ask("SELECT number FROM version") == [(1,)]
+    made = [spool.next_id()[0] for _ in range(5) for spool in crew.spools]
+    assert len(set(made)) == 50
+
+
+class TestServer:
+    """Which servers mail is trusted to."""
+
+    def test_fsync_off_is_refused(self, tmp_path: Path) -> None:
+        """What it says is written may be lost."""
+        with Postgres(build("pip"), {"fsync": "off"}) as server, pytest.raises(SpoolError, match="fsync = off"):
+            Crew(server.dsn(), tmp_path).join()
+
+    def test_several_hosts_without_a_synchronous_standby(self, postgresql_servers: Servers, tmp_path: Path) -> None:
+        """A promotion would lose mail: whoever runs it is told."""
+        server = postgresql_servers["pip"]
+        dsn = server.new().replace("host=127.0.0.1", "host=127.0.0.1,127.0.0.1")
+        crew = Crew(dsn, tmp_path)
+        spool = crew.join()
+
+        assert "no synchronous standby" in spool.doubts[0]
+        crew.wait(spool.close())
+
+    def test_a_dsn_that_is_none_is_not_shown(self, tmp_path: Path) -> None:
+        """Since it may hold a password."""
+        with pytest.raises(SpoolError) as caught:
+            Crew("host=x pass word=geheim", tmp_path).join()
+
+        assert "geheim" not in f"{caught.value}{caught.value.__cause__}{caught.value.__context__}"
+
+    def test_a_newer_schema_is_refused(self, crew: Crew) -> None:
+        """Both numbers are named."""
+        crew.wait(crew.join().close())
+        crew.spools.clear()
+        crew.ask("UPDATE version SET number = 99 RETURNING 1")
+        with pytest.raises(SpoolError, match=r"schema 99.*knows 1"):
+            crew.join()
+
+    def test_away_and_back(self, tmp_path: Path) -> None:
+        """What is asked for meanwhile fails; leases, figures and outcomes go on where they were."""
+        with Postgres(build("pip")) as server:
+            crew = Crew(server.dsn(), tmp_path)
+            spool = crew.join("a", room=2)
+            kept, ended = crew.submit(spool), crew.submit(spool)
+            server.stop("immediate")
+            with pytest.raises(SpoolFailing):
+                crew.submit(spool)
+            assert not spool.health.writable
+            with pytest.raises(SpoolFailing):
+                crew.end(spool, ended)
+            server.start()
+            soon(lambda: spool.health.writable, "the spool works again")
+            crew.end(spool, ended)
+
+            assert keys(crew.wait(spool.page(0, 10))) == [kept.envelope.key]
+            assert spool.figures.written == (1, 0, 0)
+            crew.end(spool, kept)
+            crew.wait(spool.close())
