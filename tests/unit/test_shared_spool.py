@@ -98,7 +98,7 @@ class Crew:
 
     def kill(self, spool: PostgresqlSpool) -> None:
         """As a kill does: its sessions end, and nothing of it is said any more."""
-        me = spool._writer.member.id
+        me = spool._membership.member.id
         spool._pulse.close()
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute("UPDATE process SET beat_at = beat_at - interval '4 s' WHERE id = %s", (me,))
@@ -228,12 +228,12 @@ def test_a_process_that_lost_everything_begins_anew(crew: Crew) -> None:
     """Under another id and in another slot; mail that comes meanwhile is taken all the same."""
     one = crew.join("a", room=1)
     crew.submit(one)
-    before = one._writer.member
+    before = one._membership.member
     crew.ask("DELETE FROM process RETURNING 1")
     crew.ask("DELETE FROM tally WHERE process <> 0 RETURNING 1")
     submission = crew.submit(one)
 
-    assert one._writer.member.id != before.id
+    assert one._membership.member.id != before.id
     assert not mine(one) - {submission.envelope.key}
     assert submission.envelope.key in keys(crew.wait(one.page(0, 10)))
 

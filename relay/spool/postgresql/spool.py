@@ -23,6 +23,7 @@ from relay.spool.health import look
 from relay.spool.postgresql import process, reading
 from relay.spool.postgresql.figures import Seen
 from relay.spool.postgresql.figures import look as look_at_queue
+from relay.spool.postgresql.membership import Membership
 from relay.spool.postgresql.process import LEASE, SLOTS, Member
 from relay.spool.postgresql.pulse import MAIL, NOTES, Pulse
 from relay.spool.postgresql.reader import Reader
@@ -109,18 +110,17 @@ class PostgresqlSpool:
         last = reading.last_key(connection)
         self.newest = time_of(last)
         self._ids = Ids(last, now, random_bits, member.slot, SLOTS)
-        self._writer = Writer(
-            server, connection, member, name, reactor, now, random_bits, self._group_written, self._lost
-        )
+        self._membership = membership = Membership(connection, member, name, random_bits)
+        self._writer = Writer(server, connection, membership, reactor, now, self._group_written, self._lost)
         self.tally = Tally(*self.figures.written)
-        self._reader = reader = Reader(server, reactor, lambda: self._writer.member.id, self._hold)
+        self._reader = reader = Reader(server, reactor, lambda: self._membership.member.id, self._hold)
         self.origins, self.held, self.admit = reader.origins, reader.held, reader.admit
         self.ready_after, self.due, self.next_due = reader.ready_after, reader.due, reader.next_due
         self.body, self.find, self.page = reader.body, reader.find, reader.page
         self._pulse = Pulse(
             server,
             pulsing,
-            lambda: self._writer.member,
+            lambda: self._membership.member,
             lambda: self.shown,
             lambda: self.old_before,
             self._beat,
@@ -139,13 +139,13 @@ class PostgresqlSpool:
     @property
     def oldest(self) -> float | None:
         """See Spool."""
-        oldest = self._writer.oldest
+        oldest = self._membership.oldest
         return None if oldest is None else oldest[1]
 
     @property
     def figures(self) -> Shares:
         """See SharedSpool."""
-        seen, mine = self._seen, self._writer.tally
+        seen, mine = self._seen, self._membership.tally
         (ready, deferred, held), others = seen.others, seen.shown
         return Shares((ready + mine[0], deferred + mine[1], held + mine[2]), others, seen.old)
 
@@ -161,7 +161,7 @@ class PostgresqlSpool:
 
     def next_id(self) -> tuple[int, str]:
         """See Spool."""
-        member = self._writer.member
+        member = self._membership.member
         if member is not self._member:
             self._member = member
             self._ids = Ids(self._ids.next()[0], self._now, self._random_bits, member.slot, SLOTS)
@@ -254,7 +254,7 @@ class PostgresqlSpool:
     def _told(self, result: object, write: Write) -> object:
         for mail in write.mails:
             self.promised -= mail.lease.owned
-            if write.error is None and mail.lease.owned:
+            if write.error is None and mail.lease.owned and write.answer is None:
                 self._mine.add(mail.row[0])
             elif write.error is None:
                 self._pulse.say(MAIL)
@@ -325,7 +325,7 @@ class PostgresqlSpool:
 
     def _look(self, at: float, seen: Seen) -> None:
         """In that thread, too."""
-        self._writer.seen(at, seen.oldest)
+        self._membership.seen(at, seen.oldest)
         self._seen = seen
         self._reactor.callFromThread(self._tell_what_waits, seen)
 
@@ -336,7 +336,7 @@ class PostgresqlSpool:
         connection = self._writer.join()
         if connection is not None:
             with suppress(psycopg.Error):
-                process.bury(connection, self._writer.member.id, crashed=False)
+                process.bury(connection, self._membership.member.id, crashed=False)
                 connection.close()
         self._pulse.say(MAIL)
         self._pulse.close()
