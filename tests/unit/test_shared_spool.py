@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -414,3 +416,118 @@ class TestServer:
             assert spool.figures.written == (1, 0, 0)
             crew.end(spool, kept)
             crew.wait(spool.close())
+
+
+class Between:
+    """Between a process and its server: lets everything through, but for the answer to one COMMIT.
+
+    cuts  where this is sent, the answer to its COMMIT ends the connection instead of being passed on, once
+    """
+
+    def __init__(self, port: int) -> None:
+        self.cuts = b""
+        self._server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._begin(self._accept)
+
+    def close(self) -> None:
+        """Nobody comes through any more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=target, args=arguments, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._server))
+                cut = threading.Event()
+                self._begin(self._ask, client, server, cut)
+                self._begin(self._answer, server, client, cut)
+
+    def _ask(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
+        with suppress(OSError), client, server:
+            while octets := client.recv(65536):
+                if self.cuts and self.cuts in octets:
+                    self.cuts = b""
+                    cut.set()
+                server.sendall(octets)
+            server.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
+        with suppress(OSError), client, server:
+            while octets := server.recv(65536):
+                if cut.is_set() and b"COMMIT\0" in octets:
+                    break
+                client.sendall(octets)
+            for each in (server, client):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+class TestUnknownOutcome:
+    """A COMMIT whose answer never came: refused at once, and found out about on the next connection."""
+
+    @pytest.fixture
+    def between(self, crew: Crew) -> Iterator[Between]:
+        """The crew's way to its server."""
+        before, _, rest = crew.dsn.partition("port=")
+        port, _, after = rest.partition(" ")
+        between = Between(int(port))
+        crew.dsn = f"{before}port={between.port} {after}"
+        yield between
+        between.close()
+
+    def test_a_mail(self, crew: Crew, between: Between) -> None:
+        """Its client was told to send it again, so what was committed all the same is deleted."""
+        one = crew.join("a", room=5)
+        kept = crew.submit(one)
+        for _ in range(2):
+            between.cuts = b"Hello."
+            with pytest.raises(SpoolFailing):
+                crew.submit(one)
+            soon(lambda: one.health.writable, "the spool works again")
+        one.room = lambda: 0
+        between.cuts = b"Hello."
+        with pytest.raises(SpoolFailing):
+            crew.submit(one)
+        soon(lambda: one.health.writable, "the spool works again")
+
+        assert keys(crew.wait(one.page(0, 10))) == [kept.envelope.key]
+        assert one.figures.written == (1, 0, 0)
+        assert mine(one) == {kept.envelope.key}
+        assert crew.ask("SELECT count(*) FROM piece") == [(1,)]
+        crew.end(one, kept)
+
+    def test_an_outcome(self, crew: Crew, between: Between) -> None:
+        """It is asked for again, and is written once, with its report."""
+        one = crew.join("a", room=5)
+        submission = crew.submit(one)
+        key, uuid = one.next_id()
+        envelope = Envelope(key, uuid, "", (Recipient("a@example.com"),), time.time(), 9, report=True)
+        report = Submission(envelope, b"", b"Sorry.\r\n\r\n")
+        settlement = Settlement(
+            submission.envelope.key, submission.envelope.uuid, (), reports=(report,), finished=True, turn=1
+        )
+        between.cuts = b"Sorry."
+        with pytest.raises(SpoolFailing):
+            crew.wait(one.settle(settlement))
+        soon(lambda: one.health.writable, "the spool works again")
+        crew.wait(one.settle(settlement))
+
+        assert keys(crew.wait(one.page(0, 10))) == [key]
+        assert one.figures.written == (1, 0, 0)
+        assert keys(crew.claim(one)) == [key]
+
+    def test_a_claim(self, crew: Crew, between: Between) -> None:
+        """What was claimed is nobody's, and is claimed again."""
+        one = crew.join("a")
+        submission = crew.submit(one)
+        between.cuts = b"SKIP LOCKED"
+        with pytest.raises(SpoolFailing):
+            crew.claim(one)
+        soon(lambda: one.health.writable, "the spool works again")
+
+        assert keys(crew.claim(one)) == [submission.envelope.key]
