@@ -12,6 +12,7 @@ import psycopg
 from relay.config.secret import Secret
 from relay.spool.background import FromThreads
 from relay.spool.postgresql import process, schema
+from relay.spool.postgresql.pulse import enter
 from relay.spool.postgresql.server import Connection, Server, trouble
 from relay.spool.postgresql.spool import PostgresqlSpool
 from relay.spool.spool import SpoolError, SpoolFailing
@@ -54,7 +55,7 @@ def open_spool(
         schema.ensure(sessions[0])
         sessions.append(server.connect())
         id_ = random_bits(62)
-        process.lock(sessions[1], id_)
+        enter(sessions[1], id_)
         member = process.register(sessions[0], id_, name)
         process.unmark(sessions[0])
         writing, pulsing = sessions

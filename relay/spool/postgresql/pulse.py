@@ -42,16 +42,23 @@ MAIL = "mail"
 """What is said where mail waits that nobody has."""
 
 
+def enter(connection: Connection, id_: int) -> None:
+    """Hold the lock of that name by this session, and hear the others from now on. Raises psycopg.Error."""
+    process.lock(connection, id_)
+    connection.execute(f'LISTEN "{CHANNEL}"')
+
+
 class Pulse:
     """The thread and its session, which holds the lock of the process's name.
 
-    member    what the process is registered as at present
-    shown     by how much the figures that it shows differ from what is written of its mail
-    before    since when mail is not old
-    on_beat   called in this thread at every beat: whether the server has heard it
-    on_seen   called in this thread with what was found at each look, and when that began (time.monotonic)
-    on_heard  called in this thread with what another process has said, or MAIL where one is gone
-    on_gone   called in this thread: the name of a process that is gone, and how many mails are free by that
+    connection  a session that has entered
+    member      what the process is registered as at present
+    shown       by how much the figures that it shows differ from what is written of its mail
+    before      since when mail is not old
+    on_beat     called in this thread at every beat: whether the server has heard it
+    on_seen     called in this thread with what was found at each look, and when that began (time.monotonic)
+    on_heard    called in this thread with what another process has said, or MAIL where one is gone
+    on_gone     called in this thread: the name of a process that is gone, and how many mails are free by that
     """
 
     def __init__(
@@ -76,7 +83,7 @@ class Pulse:
         self._on_seen = on_seen
         self._on_heard = on_heard
         self._on_gone = on_gone
-        self._locked = 0
+        self._locked = member().id
         self.leads = False
         self._beat_at = self._look_at = self._talk_at = 0.0
         self._said: SimpleQueue[str] = SimpleQueue()
@@ -168,10 +175,9 @@ class Pulse:
     def _beat(self, connection: Connection) -> None:
         me = self._member().id
         if self._locked != me:
-            connection.execute(f'LISTEN "{CHANNEL}"')
             if self._locked:
                 process.unlock(connection, self._locked)
-            process.lock(connection, me)
+            enter(connection, me)
             self._locked = me
             self._on_heard(NOTES)  # it may have been said while nobody listened
         self.leads = self.leads or process.lead(connection)
