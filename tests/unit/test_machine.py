@@ -387,6 +387,11 @@ class Machine(RuleBasedStateMachine):
         self.house.spool.commit()
         self.house.spool.tell()
 
+    @rule()
+    def tell(self) -> None:
+        """What was read is told, and nothing is written yet."""
+        self.house.spool.tell()
+
     @rule(writes=st.booleans(), reads=st.booleans())
     def spool_fails(self, writes: bool, reads: bool) -> None:
         """The disk is full, or cannot be read, or is well again."""
@@ -406,15 +411,16 @@ class Machine(RuleBasedStateMachine):
         """What was asked could not be read or written."""
         failure.trap(SpoolFailing)
 
-    @rule(committed=st.integers(0, 3), seed=st.integers(0, 7))
-    def kill(self, committed: int, seed: int) -> None:
-        """The process is killed; some of what was to be written may have been. Another one starts."""
+    @rule(committed=st.integers(0, 3), seed=st.integers(0, 7), tells=st.booleans())
+    def kill(self, committed: int, seed: int, tells: bool) -> None:
+        """The process is killed; some of what was to be written may have been. Another one starts; the disk is slow."""
         clock = Clock()
         clock.advance(self.house.clock.seconds() + 0.5)
         choose = random.Random(seed)
         for actor in self.actors.values():
             actor.cut_off(clock, choose)
         spool = self.house.spool.killed(clock.seconds, committed)
+        spool.tells_at_once = tells
         self.ledger.follow(spool.settled)
         self.ledger.sent_again()
         self.live(clock, spool)
