@@ -68,10 +68,11 @@ def _print(errors: list[str], examined: Sequence[Examined]) -> None:
     if errors:
         return
     room = columns(sys.stdout)
+    widths = (max((len(each.name) for each in examined), default=0), 5, 6)
     for each in examined:
         for step in each.steps:
             cells = (each.name, step.step, "ok" if step.ok else "FAILED", step.detail)
-            for text in paragraphs(row(cells, (12, 5, 6), None), room):
+            for text in paragraphs(row(cells, widths, None), room):
                 say(text)
     if all(each.ok for each in examined):
         for text in paragraphs([f"ok: {', '.join(each.name for each in examined)}"], room):

@@ -13,7 +13,7 @@ config_option = click.option(
     "--config",
     "path",
     metavar="F",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # what cannot be read is told as other errors of it are
     help="The configuration file; else $MAILRELAY_CONFIG, ./relay.toml or /etc/mailrelay/relay.toml.",
 )
 

@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 import urllib.request
@@ -321,6 +322,34 @@ def test_the_socket(folder: Path, sink: Sink) -> None:
         assert command(folder, "status").returncode == 0
         relay.stop()
     assert not (folder / "spool" / "control.sock").exists()
+
+
+AS_NOBODY = f"""
+import encodings.idna, encodings.utf_8_sig, os, sys
+import relay.cli.main
+os.setgroups([])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+relay.cli.main.main()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+def test_somebody_else(sink: Sink) -> None:
+    """1 and one line, whether it is the socket or the configuration that is not for this user."""
+    with tempfile.TemporaryDirectory() as short:
+        folder = Path(short)
+        folder.chmod(0o755)
+        file = configure(folder, [sink.table()])
+        with Running(folder):
+            for mode, said in ((0o644, "only the daemon's user and root may ask it"), (0o600, "Permission denied")):
+                file.chmod(mode)
+                done = subprocess.run(
+                    [sys.executable, "-c", AS_NOBODY, "status", f"--config={file}"],
+                    cwd="/", capture_output=True, text=True, check=False, timeout=PATIENCE,
+                )  # fmt: skip
+                assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+                assert said in done.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
