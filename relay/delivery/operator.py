@@ -29,7 +29,7 @@ from relay.upstream.pool import Pool
 PAGE = 100
 """Mails read from the spool at once."""
 
-AT_ONCE = 32
+AT_ONCE = 64
 """Changes on their way to the disk at once."""
 
 WAIT = 5.0
