@@ -62,7 +62,7 @@ class Schedule:
         self._behind = tally.ready > 0
         self._looked_at = 0.0  # when the backlog was last asked for
         self._passed_since = 0  # mails that were passed by since then
-        self._due_waiting = tally.deferred > 0
+        self._due_waiting = bool(tally.ready or tally.deferred)  # one that is READY may have others that are due
         self._fetching = False
         self._watches: list[set[int]] = []
         self._timer: IDelayedCall | None = None

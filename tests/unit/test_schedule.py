@@ -247,6 +247,30 @@ def test_some_left_while_others_of_the_same_mail_were_read() -> None:
     assert [numbers for _, numbers in house.tried] == [[0], [1]]
 
 
+def test_another_recipient_is_due_later() -> None:
+    """A mail that is READY for one recipient counts as that alone; another one is tried when it is due all the same."""
+    house = House()
+    key, uuid = house.spool.next_id()
+    to = (Recipient("b@example.net"), Recipient("c@example.net"))
+    house.spool.submit(Submission(Envelope(key, uuid, "a@example.com", to, 0.0, 3), b"", b"x\r\n"))
+    mail = house.spool.mails[key]
+    later = replace(mail.standings[1], state=State.DEFERRED, attempts=1, due=10.0)
+    house.spool.mails[key] = replace(mail, standings=(mail.standings[0], later))
+    house.spool.tally = Tally(1, 0, 0)
+    house.schedule = Schedule(
+        house.spool,
+        house.clock,
+        house.clock.seconds,
+        10,
+        lambda item, numbers: house.tried.append((item, numbers)),
+        house.troubles.append,
+    )
+    house.schedule.start()
+    house.clock.advance(10.0)
+
+    assert [numbers for _, numbers in house.tried] == [[0], [1]]
+
+
 def test_many_at_once_give_way() -> None:
     """Others have their turn every 5 ms; what is changed meanwhile is not handed out as it was read."""
     house = House(limit=100)
