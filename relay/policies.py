@@ -6,9 +6,9 @@ from relay.addresses import Rules
 from relay.alerts.figures import Bounds
 from relay.bounce.report import Letterhead
 from relay.config import Config
-from relay.delivery.delivery import Settings
 from relay.delivery.reasons import Limits
 from relay.delivery.reports import Terms
+from relay.delivery.settings import Settings
 from relay.intake import Policy as IntakePolicy
 from relay.retry import Retry
 from relay.upstream.breaker import Probes

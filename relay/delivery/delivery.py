@@ -10,7 +10,6 @@ Failure: an outcome that cannot be written is kept and written again every secon
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -22,32 +21,21 @@ from relay.delivery.brakes import Brakes
 from relay.delivery.crashes import Crashes
 from relay.delivery.digests import Digests, waits_for_digest
 from relay.delivery.flights import Flights
-from relay.delivery.judgement import GOES_ROUND, Circumstances, delivered, end_of_round, got_through, judge
+from relay.delivery.judge import Judge
 from relay.delivery.ledger import AGAIN, Ledger
 from relay.delivery.lines import Lines, Task
 from relay.delivery.reports import Reports
+from relay.delivery.settings import Settings
 from relay.delivery.suspects import Suspects
 from relay.events import Events
-from relay.outcome import Delivered, Outcome, ProviderFault
-from relay.retry import Retry
+from relay.outcome import ProviderFault
 from relay.schedule import Item, Schedule
-from relay.spool.spool import Body, Damaged, Spool, SpoolError, Standing, State
+from relay.spool.spool import Body, Damaged, Spool, SpoolError, State
 from relay.upstream.links import Job
 from relay.upstream.pool import Pool
 from relay.upstream.sender import Batch, Result
 
 _SUSPECTED = "suspected: it was under way three times when the daemon ended without a word"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What of the configuration delivery goes by. `hold_uncertain` names the providers with on_uncertain = "hold"."""
-
-    workers: int
-    batch_size: int
-    batch_delay: float
-    retry: Retry
-    hold_uncertain: frozenset[str]
 
 
 class Delivery:
@@ -72,10 +60,9 @@ class Delivery:
         self.lines = Lines(pools, clock, brakes, self.pump)
         self._spool = spool
         self._pools = pools
-        self._names = list(pools)
         self._clock = clock
         self._now = now
-        self._uniform = uniform
+        self._judge = Judge(pools, brakes, now, uniform)
         self._digests = Digests(spool, reports, clock, events, self._in_a_digest)
         self._ledger = Ledger(spool, reports, clock, events, self._written, self._late)
         self._suspects = Suspects(flights, self.lines)
@@ -96,7 +83,6 @@ class Delivery:
     def follow(self, settings: Settings) -> None:
         """Go by these from now on, and by the providers as they are now."""
         self.settings = settings
-        self._names = list(self._pools)
         self.brakes.follow()
         self.lines.follow()
         for item in list(self._schedule.items.values()):
@@ -278,10 +264,7 @@ class Delivery:
     def _end_round(self, task: Task) -> None:
         """Nobody is left to be asked, since who was to be next is down: what was said is the end of the round."""
         attempt = self._unasked(task.item, task.numbers)
-        case = self._circumstances(attempt)
-        ends = {number: end_of_round(task.item.standings[number], task.item.rounds, case) for number in task.numbers}
-        attempt.settled = tuple([standing for standing in ends.values() if standing is not None])
-        attempt.again = tuple([number for number, standing in ends.items() if standing is None])
+        self._judge.round_ended(attempt, self.settings)
         self._ledger.conclude(attempt, dsn=False)
 
     def _unasked(self, item: Item, numbers: list[int]) -> Attempt:
@@ -299,41 +282,11 @@ class Delivery:
 
     def _ended(self, result: Result, attempt: Attempt) -> None:
         """A transaction is over: judge it, and write down what that means."""
-        item, name = attempt.item, attempt.pool.name
         if not isinstance(attempt.body, bytes):
             attempt.body.close()
-        outcomes, attempt.notes = self.brakes.judge(name, item.envelope, got_through(result.outcomes))
-        attempt.outcomes, attempt.trouble = outcomes, result.trouble
-        before = [item.standings[number] for number in attempt.numbers]
-        if (first := outcomes[0]).__class__ is Delivered and outcomes.count(first) == len(outcomes):
-            attempt.settled = delivered(before, first.reply, name)
-        else:
-            self._judge(attempt, outcomes, before)
+        self._judge.ended(attempt, result, self.settings)
         self._ledger.conclude(attempt, dsn=result.dsn)
-        self._schedule.refill()
-
-    def _judge(self, attempt: Attempt, outcomes: tuple[Outcome, ...], before: list[Standing]) -> None:
-        item = attempt.item
-        for number, outcome in zip(attempt.numbers, outcomes, strict=True):
-            if isinstance(outcome, GOES_ROUND):
-                item.rounds.setdefault(number, {})[attempt.pool.name] = outcome
-        judged = judge(before, outcomes, item.rounds, self._circumstances(attempt))
-        attempt.settled, attempt.again = judged.standings, judged.again
-        if attempt.marked:
-            attempt.settled += tuple([item.standings[number] for number in attempt.again])
-
-    def _circumstances(self, attempt: Attempt) -> Circumstances:
-        name = attempt.pool.name
-        return Circumstances(
-            provider=name,
-            order=self._names,
-            up=[other for other, pool in self._pools.items() if pool.takes_mail],
-            hold_uncertain=name in self.settings.hold_uncertain,
-            retry=self.settings.retry,
-            age=attempt.age,
-            now=self._now(),
-            uniform=self._uniform,
-        )
+        self._schedule.ended()
 
     def _written(self, attempt: Attempt) -> None:
         """What came of it is durable: say so, and go on with whoever is left."""

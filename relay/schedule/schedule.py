@@ -249,6 +249,9 @@ class Schedule:
             self._fetching = True
             Deferred.fromCoroutine(self._fetch()).addErrback(lambda failure: self._on_trouble(str(failure.value)))
 
+    def ended(self) -> None:
+        """A transaction is over, and so a worker free: what is in memory is next. A shared queue is asked for more."""
+
     async def _fetch(self) -> None:
         """Bring in what is due and what was never tried, each its share, as long as there is room."""
         try:

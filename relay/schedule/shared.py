@@ -140,6 +140,10 @@ class SharedSchedule(Schedule):
         if (self._behind or self._due_waiting) and not self._fetching and self.room() > 0:
             super().refill()
 
+    def ended(self) -> None:
+        """See Schedule."""
+        self.refill()
+
     def _waits(self, ready: bool, due: float | None) -> None:
         """The spool has looked: whether READY mail waits that nobody has, and when the next DEFERRED one is due."""
         if ready:

@@ -14,10 +14,11 @@ from twisted.internet.task import Clock
 from relay.bounce.report import Letterhead
 from relay.delivery.account import Account
 from relay.delivery.brakes import Brakes
-from relay.delivery.delivery import Delivery, Settings
+from relay.delivery.delivery import Delivery
 from relay.delivery.flights import Flights
 from relay.delivery.ledger import AGAIN
 from relay.delivery.reports import Reports, Terms
+from relay.delivery.settings import Settings
 from relay.envelope import Envelope, Recipient
 from relay.events import Events
 from relay.metrics import Metrics
@@ -532,7 +533,7 @@ def test_a_pause_outlives_a_restart() -> None:
 
     again = House(names=["first"])
     again.spool.notes = house.spool.notes
-    again.delivery.brakes = Brakes(
+    again.delivery._judge._brakes = again.delivery.brakes = Brakes(
         again.pools, again.spool.notes, again.clock.seconds, Events(again.log, again.clock.seconds)
     )
     again.delivery.brakes.start()

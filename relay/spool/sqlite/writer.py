@@ -34,7 +34,7 @@ OCTETS = 8 * 1024 * 1024
 """Octets of bodies in one commit, after which no further mail joins it."""
 
 LINGER = 0.002
-"""Seconds that mails that have ended wait for a new one to be written with."""
+"""Seconds that a mail that has ended waits for a new one to be written with."""
 
 FLOWING = 0.010
 """Seconds after a mail in which another one is expected."""
@@ -167,7 +167,7 @@ class Writer:
         """What waits, at least one; and whether more may come."""
         group: list[Write] = []
         octets = 0
-        write, lingers = self._next(), True
+        write = self._next()
         until = time.monotonic() + LINGER
         while write is not None:
             group.append(write)
@@ -176,17 +176,16 @@ class Writer:
                 return group, True
             if write.mails:
                 self._mail_at = until - LINGER
-            lingers = lingers and write.gone > 0
             try:
-                write = self._one_more(until if lingers else 0.0)
+                write = self._one_more(until if len(group) == 1 and write.gone else 0.0)
             except Empty:
                 return group, True
         return group, False
 
     def _one_more(self, until: float) -> Write | None:
-        """Another one that waits; where mail flows in, and all before it can wait, one that comes by then. Or Empty.
+        """Another one that waits; where mail flows in, one that comes by then. Or Empty.
 
-        So one commit, and one sync, is enough for mails that end and the new ones that come behind them.
+        So one commit, and one sync, is enough for a mail that ends and the new one that comes behind it.
         """
         try:
             return self._queue.get_nowait()
