@@ -30,7 +30,7 @@ LOOP = Reply(554, "5.4.6", (f"more than {RECEIVED_LIMIT} Received: fields: this 
 
 _CRLF = b"\r\n"
 _END = b"\r\n.\r\n"
-_DOT = re.compile(rb"\r\n\.")  # an expression finds it ten times as fast as bytes.find and bytes.replace do
+_DOT = re.compile(rb"\r\n\.")  # found ten times as fast as by bytes.find; bytes.replace takes less where there are many
 _LAST_DOT = re.compile(rb"\r\n\.\r\n")
 _LONE_CR = re.compile(rb"\r(?!\n)")
 _UNDECIDED = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
@@ -76,7 +76,7 @@ class Dots:
         end = last.start()
         content = octets[: end + 2]
         if end != at:
-            content = _DOT.sub(_CRLF, content)
+            content = content.replace(b"\r\n.", _CRLF)
         return content if self._begun else content[2:], octets[end + len(_END) :]
 
     def _go_on(self, octets: bytes, *, dots: bool) -> bytes:
@@ -89,7 +89,7 @@ class Dots:
         self._held = undecided
         content = octets[: len(octets) - len(undecided)]
         if dots:
-            content = _DOT.sub(_CRLF, content)
+            content = content.replace(b"\r\n.", _CRLF)
         if self._begun or not content:
             return content
         self._begun = True
