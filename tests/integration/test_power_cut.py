@@ -118,7 +118,8 @@ def test_power_cuts(tmp_path: Path) -> None:
             result = settled(tmp_path, handed, sink)
     LOG.info("%d cuts: %s", ROUNDS, result)
 
-    assert (result.lost, result.wrong, result.ghosts, result.torn) == (frozenset(), frozenset(), frozenset(), 0)
+    # A refusal that is heard here left when the power was gone: its mail may have reached the disk.
+    assert (result.lost, result.wrong, result.torn) == (frozenset(), frozenset(), 0)
     assert result.copies <= ROUNDS * WORKERS
 
 
