@@ -88,7 +88,9 @@ class Mailrelay:
 
     name = "mailrelay"
 
-    def __init__(self, folder: Path, provider: int, *, connections: int, workers: int = 10, depth: int = 1) -> None:
+    def __init__(
+        self, folder: Path, provider: int, *, connections: int, workers: int = 10, depth: int = 1, dsn: str = ""
+    ) -> None:
         self.port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "relay.toml"
@@ -98,6 +100,8 @@ class Mailrelay:
 listen = ["tcp:{self.port}:interface=127.0.0.1"]
 [spool]
 min_free = 0
+backend = "{"postgresql" if dsn else "sqlite"}"
+dsn = "{dsn}"
 [delivery]
 workers = {workers}
 [http]

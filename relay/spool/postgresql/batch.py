@@ -7,12 +7,14 @@ mails in each state is known before, since whoever writes about a mail knows whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from psycopg.pq import TransactionStatus
 
 from relay.spool.postgresql import statements
 from relay.spool.postgresql.lease import Lease
+from relay.spool.postgresql.reading import COLUMNS
+from relay.spool.postgresql.round import BIG, OCTETS, REAL, Round
 from relay.spool.postgresql.server import Connection
 from relay.spool.postgresql.statements import array
 from relay.spool.postgresql.write import NewMail, Write
@@ -26,16 +28,17 @@ class Batch:
     """See the module's docstring. `changed` holds the leases that are others, or none, after the commit.
 
     changes  by how many the mails in READY, DEFERRED and HELD become more
-    claimed  the write and the rows of each claim, once it was sent
+    claims   the write and the rows of each claim, once it was sent
+    oldest   key and received_at of the oldest mail, or None; False where that was not looked for
     """
 
     def __init__(self, leases: Mapping[int, Lease]) -> None:
         self.changed: dict[int, Lease | None] = {}
         self.changes = [0, 0, 0]
-        self.claims: list[tuple[Write, Any]] = []
+        self.claims: list[tuple[Write, Rows]] = []
         self.settlements: list[Settlement] = []
         self.mails: list[NewMail] = []
-        self.oldest: Any = None
+        self.oldest: tuple[int, float] | Literal[False] | None = False
         self._leases = leases
         self._adopted: dict[int, Lease] = {}
         self._standings: dict[tuple[int, int], Row] = {}
@@ -118,66 +121,65 @@ class Batch:
 
         oldest  the key from which on the oldest mail is to be looked for; None: it is not
         """
-        with connection.pipeline():
-            if connection.info.transaction_status == TransactionStatus.IDLE:
-                connection.execute("BEGIN")
-            connection.execute(statements.FENCE, (number, *self.changes, process))
-            self._send_mails(connection, process)
-            self._send_outcomes(connection)
-            if self._notes:
-                names = array(list(self._notes)), array(list(self._notes.values()))
-                connection.execute(statements.NOTE, names)
-            if self._forgotten:
-                connection.execute(statements.FORGET, (array([*self._forgotten]),))
-            if self._released:
-                keys, generations = _named(self._released)
-                connection.execute(statements.RELEASE, (keys, generations, process))
-            for write in self._claiming:
-                self.claims.append((write, _claim(connection, process, write)))
-            if oldest is not None:
-                self.oldest = connection.execute(statements.OLDEST, (oldest,))
-            connection.execute("COMMIT")
+        round_ = Round(connection)
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            round_.put("BEGIN")
+        round_.put(statements.FENCE, (number, *self.changes, process))
+        self._put_mails(round_, process)
+        self._put_outcomes(round_)
+        if self._notes:
+            round_.put(statements.NOTE, (array(list(self._notes)), array(list(self._notes.values()))))
+        if self._forgotten:
+            round_.put(statements.FORGET, (array([*self._forgotten]),))
+        if self._released:
+            round_.put(statements.RELEASE, (*_named(self._released), process))
+        claims = [(write, _put_claim(round_, process, write)) for write in self._claiming]
+        looked = None if oldest is None else round_.put(statements.OLDEST, (oldest,))
+        round_.put("COMMIT")
+        round_.run()
+        self.claims = [(write, round_.rows(place, (*COLUMNS, OCTETS))) for write, place in claims]
+        if looked is not None:
+            self.oldest = next(iter(round_.rows(looked, (BIG, REAL))), None)
 
-    def _send_mails(self, connection: Connection, process: int) -> None:
+    def _put_mails(self, round_: Round, process: int) -> None:
         if not self.mails:
             return
         rows: Rows = [
             (*mail.row[:14], mail.lease.body, mail.lease.state, mail.lease.due, mail.lease.owned) for mail in self.mails
         ]
-        connection.execute(statements.INSERT_MAIL, (process, *_columns(rows, heads=10)))
+        round_.put(statements.INSERT_MAIL, (process, *_columns(rows, heads=10)))
         people: Rows = [(*row, *mail.lease.stands[row[1]]) for mail in self.mails for row in mail.people]
-        connection.execute(statements.INSERT_RECIPIENT, _columns(people))
+        round_.put(statements.INSERT_RECIPIENT, _columns(people))
         small = [(mail.row[0], mail.small) for mail in self.mails if mail.small is not None]
         if small:
             keys = array([key for key, _ in small])
-            connection.execute(statements.INSERT_PIECE, (keys, [octets for _, octets in small]))
+            round_.put(statements.INSERT_PIECE, (keys, [octets for _, octets in small]))
         if len(small) < len(self.mails):
             bodies = array([mail.lease.body for mail in self.mails if mail.small is None])
-            connection.execute(statements.END_UPLOAD, (bodies, len(self.mails) - len(small)))
+            round_.put(statements.END_UPLOAD, (bodies, len(self.mails) - len(small)))
 
-    def _send_outcomes(self, connection: Connection) -> None:
+    def _put_outcomes(self, round_: Round) -> None:
         standings = [row for (key, _), row in self._standings.items() if key in self._turns]
         if standings:
-            connection.execute(statements.UPDATE_RECIPIENT, _columns([_plain(row) for row in standings]))
+            round_.put(statements.UPDATE_RECIPIENT, _columns([_plain(row) for row in standings]))
         if self._turns:
             turns: Rows = [
                 (key, lease.generation, lease.state, lease.due, released)
                 for key, (lease, released) in self._turns.items()
             ]
-            connection.execute(statements.TURN, (*_columns(turns), len(turns)))
+            round_.put(statements.TURN, (*_columns(turns), len(turns)))
         if self._ended:
             keys, generations = _named(self._ended)
-            connection.execute(statements.END_MAIL, (keys, generations, len(self._ended)))
-            connection.execute(statements.END_RECIPIENTS, (keys,))
-            connection.execute(statements.END_PIECES, (array([lease.body for lease in self._ended.values()]),))
+            round_.put(statements.END_MAIL, (keys, generations, len(self._ended)))
+            round_.put(statements.END_RECIPIENTS, (keys,))
+            round_.put(statements.END_PIECES, (array([lease.body for lease in self._ended.values()]),))
 
 
-def _claim(connection: Connection, process: int, write: Write) -> Any:
+def _put_claim(round_: Round, process: int, write: Write) -> int:
     if write.obtain:
-        return connection.execute(statements.OBTAIN, (process, write.obtain), binary=True)
+        return round_.put(statements.OBTAIN, (process, write.obtain))
     late, besides = (write.claims + 1) // 2, array([*write.besides])
-    values = (write.now, besides, late, besides, write.claims, process)
-    return connection.execute(statements.CLAIM, values, binary=True)
+    return round_.put(statements.CLAIM, (write.now, besides, late, besides, write.claims, process))
 
 
 def _named(leases: Mapping[int, Lease]) -> tuple[str, str]:

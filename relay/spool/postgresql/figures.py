@@ -9,7 +9,7 @@ from relay.envelope import key_at
 from relay.spool.postgresql.server import Connection
 from relay.spool.postgresql.statements import OLDEST
 
-MANY = 10_000
+MANY = 1000
 """As many READY mails are counted one by one; beyond that all of them count as old."""
 
 _LOOK = (

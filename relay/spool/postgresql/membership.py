@@ -151,13 +151,13 @@ class Membership:
                 self.leases.pop(key, None)
             else:
                 self.leases[key] = lease
-        for write, cursor in batch.claims:
+        for write, rows in batch.claims:
             write.answer = []
-            for row in cursor.fetchall():
+            for row in rows:
                 self.leases[row[0]] = reading.lease(row, self.member.id)
                 write.answer.append(reading.found(row, self.member.id))
-        if batch.oldest is not None:
-            self.oldest = batch.oldest.fetchone()
+        if batch.oldest is not False:
+            self.oldest = batch.oldest
 
     def _confirm(self, connection: Connection, batch: Batch, group: Sequence[Write]) -> None:
         """It was made, and everybody was told that it had failed.
@@ -166,7 +166,7 @@ class Membership:
         are deleted, since their clients will send them again.
         """
         self.commits += 1
-        batch.claims, batch.oldest = [], None
+        batch.claims, batch.oldest = [], False
         self._apply(batch)
         self._confirmed.update({each.key: each for each in batch.settlements})
         for mail in batch.mails:

@@ -10,15 +10,20 @@ from typing import Any
 
 from relay.envelope import key_of
 from relay.spool.postgresql.lease import Lease
+from relay.spool.postgresql.round import BIG, OCTETS, REAL, SHORT, TEXT, TRUTH, WHOLE
 from relay.spool.postgresql.server import Connection
 from relay.spool.postgresql.statements import FOUND, SMALL, array
 from relay.spool.rows import ORIGIN, Found, read, with_body
 from relay.spool.spool import QUARANTINE, UNCERTAIN, Damaged, Held
 
-OCTETS = 8 * 1024 * 1024
+ROOM = 8 * 1024 * 1024
 """Octets of bodies in one answer; the mails after that come without."""
 
-_AFTER_BODY = 15  # columns of a mail up to `body`; then owner, generation, crashes, recipients
+COLUMNS = (
+    *(BIG, TEXT, TEXT, REAL, BIG, TRUTH, TRUTH, TEXT, TEXT, TEXT, OCTETS, BIG, BIG, BIG, BIG, BIG, WHOLE, SHORT),
+    TEXT,
+)
+"""How the columns of FOUND come over the wire: those of a mail, then owner, generation, crashes and recipients."""
 
 
 def found(row: Sequence[Any], me: int) -> Found:
@@ -87,7 +92,7 @@ def ready(connection: Connection, me: int, key: int, limit: int) -> list[Found]:
     keys = connection.execute(
         "SELECT DISTINCT mail FROM recipient WHERE state = 0 AND mail > %s ORDER BY mail LIMIT %s", (key, limit)
     )
-    return mails(connection, me, [each for (each,) in keys], OCTETS)
+    return mails(connection, me, [each for (each,) in keys], ROOM)
 
 
 def due(connection: Connection, me: int, now: float, limit: int) -> list[Found]:
@@ -96,7 +101,7 @@ def due(connection: Connection, me: int, now: float, limit: int) -> list[Found]:
         "SELECT mail FROM recipient WHERE state = 1 AND due <= %s GROUP BY mail ORDER BY min(due), mail LIMIT %s",
         (now, limit),
     )
-    return mails(connection, me, [each for (each,) in keys], OCTETS)
+    return mails(connection, me, [each for (each,) in keys], ROOM)
 
 
 def page(connection: Connection, me: int, after: int, limit: int) -> list[Found]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg
 from psycopg import errors
@@ -14,7 +14,20 @@ from relay.spool.spool import SpoolError, SpoolFailing, SpoolFull
 
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it would say of a lost connection is said by us
 
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A session. `prepared` names the statements that were prepared by a Round, `names` counts all that ever were."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.prepared: dict[str, bytes] = {}
+        self.names = 0
+
+    def rollback(self) -> None:
+        """See psycopg, which deallocates every prepared statement then."""
+        self.prepared.clear()
+        super().rollback()
+
 
 IN_A_TRANSACTION = 10
 """Seconds after which the server ends a session that froze within a transaction, and so frees its rows."""
@@ -42,6 +55,9 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "5",
@@ -96,7 +112,7 @@ class Server:
         """A new session. Waits, at most some seconds for each host. Raises SpoolFailing, SpoolError."""
         connection: Connection | None = None
         try:
-            connection = psycopg.connect(self._dsn.reveal(), autocommit=True, prepare_threshold=0)
+            connection = Connection.connect(self._dsn.reveal(), autocommit=True, prepare_threshold=0)
             connection.execute(_SET)
             self._look(connection)
         except psycopg.Error as error:

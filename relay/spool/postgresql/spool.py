@@ -21,7 +21,7 @@ from relay.spool.arriving import WritingBody
 from relay.spool.background import FromThreads
 from relay.spool.health import look
 from relay.spool.postgresql import process, reading
-from relay.spool.postgresql.figures import Seen
+from relay.spool.postgresql.figures import MANY, Seen
 from relay.spool.postgresql.figures import look as look_at_queue
 from relay.spool.postgresql.membership import Membership
 from relay.spool.postgresql.process import LEASE, SLOTS, Member
@@ -147,7 +147,8 @@ class PostgresqlSpool:
         """See SharedSpool."""
         seen, mine = self._seen, self._membership.tally
         (ready, deferred, held), others = seen.others, seen.shown
-        return Shares((ready + mine[0], deferred + mine[1], held + mine[2]), others, seen.old)
+        old = seen.old if seen.old < MANY else ready + mine[0]
+        return Shares((ready + mine[0], deferred + mine[1], held + mine[2]), others, old)
 
     @property
     def speaks(self) -> bool:

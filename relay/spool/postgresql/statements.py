@@ -18,7 +18,7 @@ _RECIPIENTS = (
 )
 
 FOUND = ", ".join(f"m.{name}" for name in _MAIL.split(", ")) + f", {_RECIPIENTS}"
-"""What is read of a mail, beside its body."""
+"""What is read of a mail, beside its body: see `reading.COLUMNS`."""
 
 SMALL = "(SELECT octets FROM piece WHERE piece.body = m.key AND number = 0)"
 
@@ -34,7 +34,7 @@ INSERT_MAIL = (
     "SELECT key, uuid, sender, received_at, size, eight_bit, report, ret, envid, client, head, body_size, body_crc, "
     "checksum, body, state, due, CASE WHEN ours THEN %s::bigint END, ours::integer "
     "FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::double precision[], %s::bigint[], %s::boolean[], "
-    "%s::boolean[], %s::text[], %s::text[], %s::text[], %b::bytea[], %s::bigint[], %s::bigint[], %s::bigint[], "
+    "%s::boolean[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bigint[], "
     "%s::bigint[], %s::smallint[], %s::double precision[], %s::boolean[]) AS "
     "w(key, uuid, sender, received_at, size, eight_bit, report, ret, envid, client, head, body_size, body_crc, "
     "checksum, body, state, due, ours)"
@@ -48,7 +48,7 @@ INSERT_RECIPIENT = (
 
 INSERT_PIECE = (
     "INSERT INTO piece (body, number, octets) "
-    "SELECT body, 0, octets FROM unnest(%s::bigint[], %b::bytea[]) AS w(body, octets)"
+    "SELECT body, 0, octets FROM unnest(%s::bigint[], %s::bytea[]) AS w(body, octets)"
 )
 
 END_UPLOAD = (
