@@ -25,6 +25,7 @@ from benchmarks.distance import Distance
 from benchmarks.figures import Figures, enter
 from benchmarks.figures import load as begin_load
 from benchmarks.peers import SETTINGS, Mailrelay, Peer, Postfix
+from benchmarks.shared import Shared
 from benchmarks.sink import Sink
 
 
@@ -43,6 +44,7 @@ class Case:
     workers: int = 10
     depths: tuple[int, ...] = (1,)
     backlog: bool = False
+    instances: tuple[int, ...] = ()
 
 
 CASES = {
@@ -53,6 +55,7 @@ CASES = {
     "megabyte": Case("4 sessions, 1 MiB", 300, size=2**20, sessions=4),
     "large": Case("2 sessions, 20 MiB", 20, size=20 * 2**20, sessions=2),
     "distance": Case("25 ms each way, 10 connections, CHUNKING", 2000, delay=0.025, workers=40, depths=(1, 4)),
+    "shared": Case("20 sessions, 4 KiB, a queue in PostgreSQL", 6000, instances=(1, 2)),
     "backlog": Case("20,000 that waited for the provider", 20_000, backlog=True),
 }
 MILLION = "million"
@@ -86,19 +89,23 @@ def measure(case: Case, peer: Peer, sink: Sink) -> Figures:
     """Load, and the wait for the last recipient to arrive."""
     wanted = case.mails * case.recipients
     before, began = peer.cpu(), time.monotonic()
-    load = begin_load(
-        peer.port,
-        case.mails,
-        size=case.size,
-        sessions=case.sessions,
-        recipients=case.recipients,
-        persistent=case.persistent,
-    )
+    ports = peer.ports if isinstance(peer, Shared) else [peer.port]
+    loads = [
+        begin_load(
+            port,
+            case.mails // len(ports),
+            size=case.size,
+            sessions=case.sessions // len(ports),
+            recipients=case.recipients,
+            persistent=case.persistent,
+        )
+        for port in ports
+    ]
     memory = taken = 0.0
     last, moved = -1, began
     while sink.count < wanted:
         now = time.monotonic()
-        if not taken and load.poll() is not None:
+        if not taken and all(load.poll() is not None for load in loads):
             taken = now - began
         if sink.count != last:
             last, moved = sink.count, now
@@ -107,7 +114,8 @@ def measure(case: Case, peer: Peer, sink: Sink) -> Figures:
         memory = max(memory, peer.memory())
         time.sleep(0.05)
     arrived = time.monotonic() - began
-    load.wait(60)
+    for load in loads:
+        load.wait(60)
     cpu = peer.cpu() - before
     return Figures(
         case.mails / (taken or arrived),
@@ -129,6 +137,10 @@ def peers(case: Case) -> dict[str, Callable[[Path, int], Peer]]:
         name = "mailrelay" if case.depths == (1,) else f"mailrelay, depth {depth}"
         found[name] = lambda folder, port, depth=depth: Mailrelay(  # type: ignore[misc]
             folder, port, connections=case.connections, workers=case.workers, depth=depth
+        )
+    for count in case.instances:
+        found[f"mailrelay, PostgreSQL, {count} instance{'s' * (count > 1)}"] = lambda folder, port, count=count: Shared(  # type: ignore[misc]
+            folder, port, instances=count, connections=case.connections
         )
     return found
 

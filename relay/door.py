@@ -25,14 +25,16 @@ _MOST = 1000
 
 @implementer(IListeningPort)
 class Door:
-    """A port of Twisted's, with that end. Not for a socket that others listen on, too.
+    """A port of Twisted's, with that end.
 
     settled  asked when it is closed: fires when those who came last are served
+    shared   whether others listen on the socket, too, now or later: then who is not accepted yet is left to them
     """
 
-    def __init__(self, port: Any, settled: Callable[[], Deferred[None]] | None = None) -> None:
+    def __init__(self, port: Any, settled: Callable[[], Deferred[None]] | None = None, *, shared: bool = False) -> None:
         self._port = port
         self._settled = settled
+        self._shared = shared
 
     def getHost(self) -> Any:
         """Where it is bound."""
@@ -45,7 +47,7 @@ class Door:
     def stopListening(self) -> Deferred[None]:
         """Fires when it is closed, and everybody who was in has been handed over."""
         port = self._port
-        if port.connected:
+        if port.connected and not self._shared:
             _let_nobody_in(port.socket)
             waiting = select.poll()
             waiting.register(port, select.POLLIN)

@@ -41,20 +41,21 @@ def open_listener(reactor: Any, listener: Listener, factory: ServerFactory) -> t
     where = listener.endpoint.removeprefix("haproxy:")
     proxied = None if where == listener.endpoint else ProxiedFactory(factory, reactor, PROXIED)
     behind: Any = proxied or factory
+    inherited = where.startswith("systemd:")
     try:
-        if where.startswith("systemd:"):
-            port = listen_inherited(reactor, where, behind)
+        if inherited:
+            opened = listen_inherited(reactor, where, behind)
         else:
-            port = Door(_now(serverFromString(reactor, where).listen(behind)), proxied.settled if proxied else None)
+            opened = _now(serverFromString(reactor, where).listen(behind))
     except (CannotListenError, OSError, ValueError) as error:
         cause = getattr(error, "socketError", error)
         if listener.optional and getattr(cause, "errno", None) in _NO_SUCH_ADDRESS:
             return None
         raise CannotStart(f"{listener.endpoint} cannot be opened: {cause}") from None
-    place = _place(port)
+    place = _place(opened)
     if place is None:
-        raise CannotStart(f"{listener.endpoint} is not loopback: {port.getHost()}; nothing was started")
-    return port, place
+        raise CannotStart(f"{listener.endpoint} is not loopback: {opened.getHost()}; nothing was started")
+    return Door(opened, proxied.settled if proxied else None, shared=inherited), place
 
 
 def _now(listening: Deferred[IListeningPort]) -> IListeningPort:

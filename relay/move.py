@@ -24,7 +24,6 @@ NEVER = 4_102_444_800.0
 TOGETHER = 50
 """Mails that are on their way at once, so that they share commits."""
 
-_ORIGIN = "moved "
 _PIECE = 256 * 1024
 
 
@@ -38,9 +37,10 @@ class Moved:
 
 
 class Move:
-    """See the module's docstring."""
+    """See the module's docstring. `name` is the old spool's, whatever others go over into the same one."""
 
-    def __init__(self, old: Spool, new: Spool) -> None:
+    def __init__(self, old: Spool, new: Spool, name: str) -> None:
+        self._origin = f"moved {name} "
         self._old = old
         self._new = new
         self._later = _drift(old) - _drift(new)  # by how much the new spool's scale of time is ahead
@@ -49,7 +49,7 @@ class Move:
 
     async def run(self) -> Moved:
         """All of it."""
-        self._known = set(await self._new.origins(_ORIGIN))
+        self._known = set(await self._new.origins(self._origin))
         notes = [note for note in self._old.notes.items() if note[0] not in (DRIFT, *self._new.notes)]
         if notes:
             await self._new.settle(Settlement(0, "", (), notes=notes))
@@ -62,14 +62,14 @@ class Move:
                 if not good:
                     what.raiseException()
                 over += [what] if what else []
-        await self._new.forget(over)
+        await self._new.forget([*self._known.union(over)])
         self._moved.mails = len(over)
         return self._moved
 
     async def _go(self, mail: Mail) -> str:
         """Its origin, once it is in the new spool alone; "" where it stays."""
         envelope = mail.envelope
-        origin = f"{_ORIGIN}{envelope.uuid}"
+        origin = f"{self._origin}{envelope.uuid}"
         if mail.elsewhere:
             self._moved.busy.append(envelope.uuid)
             return ""

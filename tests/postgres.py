@@ -163,6 +163,12 @@ class Postgres:
 
     # Its life
 
+    @property
+    def pid(self) -> int:
+        """The main process's, if it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def begin(self) -> None:
         """Start it, and do not wait."""
         assert self._process is None
@@ -220,15 +226,17 @@ class Postgres:
 
     # What it holds
 
-    def dsn(self, database: str = "postgres") -> str:
-        """The connection string that leads to a database of it."""
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
+    def dsn(self, database: str = "postgres", *others: Postgres) -> str:
+        """The connection string that leads to a database of it, or of the same name on one of the others."""
+        ports = [server.port for server in (self, *others)]
+        hosts = ",".join(["127.0.0.1"] * len(ports))
+        return f"host={hosts} port={','.join(map(str, ports))} user=postgres dbname={database}"
 
-    def new(self) -> str:
-        """The connection string of a new, empty database."""
+    def new(self, *others: Postgres) -> str:
+        """The connection string of a new, empty database; see `dsn`."""
         name = f"mail{next(self._names)}"
         self.ask(f"CREATE DATABASE {name}")
-        return self.dsn(name)
+        return self.dsn(name, *others)
 
     def ask(self, statement: LiteralString, *values: object, database: str = "postgres") -> list[tuple[Any, ...]]:
         """The rows of an answer, by a connection of its own; [] where there can be none."""

@@ -52,6 +52,11 @@ def _place(config: Config) -> object:
     return spool.directory if spool.backend == "sqlite" else spool.dsn.reveal()
 
 
+def _name(config: Config) -> str:
+    """What tells a spool from those of other hosts and folders."""
+    return f"{config.hostname}:{config.spool.directory}"
+
+
 def _run(old: Config, new: Config) -> None:
     from twisted.internet import reactor
     from twisted.internet.defer import Deferred
@@ -83,7 +88,7 @@ async def _moved(old: Config, new: Config, reactor: Any) -> int:
     try:
         target = _opened(new, old, reactor)
         try:
-            moved = await Move(source, target).run()
+            moved = await Move(source, target, _name(old)).run()
         finally:
             await target.close()
     finally:

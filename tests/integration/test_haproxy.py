@@ -1,18 +1,32 @@
-"""Behind HAProxy: for whom it speaks, whether a daemon is ready, and daemons that come and go under load."""
+"""Behind HAProxy: for whom it speaks, whether a daemon is ready, and daemons that come and go under load.
+
+MAILRELAY_RESTARTS says how often; --log-cli-level=info shows what came of it.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import smtplib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import PATIENCE, free_port
+from tests.applications import Applications
+from tests.daemon import CHECKOUT, PATIENCE, free_port
+from tests.fleet import Fleet, postgresql
 from tests.haproxy import HAProxy
-from tests.running import Running, configure, given, letter
+from tests.papers import blocks
+from tests.postgres import Servers
+from tests.reckoning import Reckoning
+from tests.running import Running, configure, given, letter, soon
 from tests.sink import Sink
 
 pytestmark = pytest.mark.needs("haproxy")
+
+RESTARTS = int(os.environ.get("MAILRELAY_RESTARTS", "3"))
+LOG = logging.getLogger(__name__)
 
 DEFAULTS = """
 defaults
@@ -127,3 +141,41 @@ def test_ready_or_not(tmp_path: Path) -> None:
                 with through(front.port) as client:
                     given(client, letter("back"))
                 sink.wait_for(1)
+
+
+def as_documented(fleet: Fleet, port: int) -> str:
+    """The configuration in docs/how-to/several-instances.md, with the ports of these instances."""
+    [text] = blocks(CHECKOUT / "docs" / "how-to" / "several-instances.md", "haproxy")
+    words = {"2525": port, "inter 1s": "inter 200ms"}
+    for number, name in enumerate(fleet.ports, 1):
+        words |= {f"253{number}": fleet.ports[name], f"803{number}": fleet.checks[name]}
+    for word, other in words.items():
+        text = text.replace(word, str(other))
+    return text
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_restarts_under_load(tmp_path: Path, backend: str, postgresql_servers: Servers) -> None:
+    """Two daemons, one of which is stopped and started again: nobody is turned away, and no mail is lost."""
+    spool: Mapping[str, object] = postgresql(postgresql_servers["pip"].new()) if backend == "postgresql" else {}
+    with Sink() as sink, Fleet(tmp_path, "ab", [sink.table()], spool, proxied=True) as fleet:
+        sink.judge = lambda step, what: "550 5.1.1 No such user" if step == "RCPT" and b"<nobody" in what else ""
+        fleet.start()
+        port = free_port()
+        with HAProxy(tmp_path, as_documented(fleet, port)) as proxy:
+            applications = Applications([port], many=8, most=1, largest=2000)
+            with applications:
+                for _ in range(RESTARTS):
+                    applications.handed.wait_for(50)
+                    fleet.stop("a")
+                    fleet.start("a")
+                    proxy.await_state("1", "UP")
+        soon(lambda: not any(each.health()["queue"]["total"] for each in fleet.running.values()), "all is settled")
+    reckoning = Reckoning.of(applications.handed, [sink], {})
+    LOG.info("%s, %d mails", reckoning, applications.handed.mails)
+
+    assert applications.refused == {}
+    assert applications.said == {}
+    assert applications.lost == 0
+    assert (reckoning.lost, reckoning.copies, reckoning.torn) == (frozenset(), 0, 0)
+    assert set(fleet.settled().values()) == {1}

@@ -90,7 +90,7 @@ def bodies(bench: Bench) -> dict[str, bytes]:
 def moved(old: Bench, new: Bench, *wrap: Callable[[Any], Any]) -> Moved:
     """What came of a move."""
     first, second = wrap or (lambda spool: spool, lambda spool: spool)
-    return old.pump.wait(Deferred.fromCoroutine(Move(first(old.spool), second(new.spool)).run()))
+    return old.pump.wait(Deferred.fromCoroutine(Move(first(old.spool), second(new.spool), "old").run()))
 
 
 def test_all_of_it(benches: tuple[Bench, Bench]) -> None:
@@ -136,6 +136,7 @@ def test_interrupted_anywhere(benches: tuple[Bench, Bench], after: bool) -> None
         raise AssertionError("it never came to its end")
 
     assert gone
+    assert new.pump.wait(new.spool.origins("")) == []
     assert all_of(old) == {}
     assert all_of(new) == {uuid: mail for uuid, mail in mails.items() if uuid not in gone}
     assert bodies(new) == {uuid: body for uuid, body in said.items() if uuid not in gone}

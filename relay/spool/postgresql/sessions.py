@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock, get_ident
@@ -55,6 +56,9 @@ class Sessions:
             if self._closed:
                 raise SpoolFailing("the spool is closed")
             found = self._connections.get(get_ident())
+        if found is not None and _has_ended(found):
+            self._forget(found)
+            found = None
         if found is None:
             found = self._server.connect()
             with self._lock:
@@ -66,3 +70,10 @@ class Sessions:
             self._connections.pop(get_ident(), None)
         with suppress(psycopg.Error):
             connection.close()
+
+
+def _has_ended(connection: Connection) -> bool:
+    """Whether the server has hung up: nothing else can be there to be read, since nothing was asked."""
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))

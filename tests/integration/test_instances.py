@@ -1,0 +1,230 @@
+"""Several instances with one queue: which may die, freeze, stop and start in any number.
+
+MAILRELAY_KILL_ROUNDS and MAILRELAY_KILL_SEED are as in test_kill.py; MAILRELAY_FREEZE=40 really waits so many seconds
+for a lease to run out. --log-cli-level=info shows what came of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.applications import Applications
+from tests.fleet import Fleet, postgresql
+from tests.postgres import Servers
+from tests.reckoning import Reckoning, held
+from tests.running import letter, soon
+from tests.sink import Mail, Says, Sink
+
+ROUNDS = int(os.environ.get("MAILRELAY_KILL_ROUNDS", "2"))
+SEED = int(os.environ.get("MAILRELAY_KILL_SEED") or random.SystemRandom().getrandbits(32))
+FREEZE = float(os.environ.get("MAILRELAY_FREEZE", "0"))
+WORKERS = 10
+TAKEOVER = 5.0
+LOG = logging.getLogger(__name__)
+
+
+@pytest.fixture
+def dsn(postgresql_servers: Servers) -> str:
+    """A database in which nothing is, of the PostgreSQL that pip brings."""
+    return postgresql_servers["pip"].new()
+
+
+class Watched(Sink):
+    """A provider that knows nobody whose name begins so, and when it was first spoken to about whom.
+
+    asked  when each recipient was named to it
+    done   when a mail to each was taken
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: defaultdict[str, list[float]] = defaultdict(list)
+        self.done: dict[str, float] = {}
+
+    def answer(self, step: str, argument: bytes = b"") -> Says:
+        """See Sink."""
+        if step == "RCPT":
+            address = argument.partition(b"<")[2].partition(b">")[0].decode()
+            self.asked[address].append(time.monotonic())
+            if address.startswith("nobody"):
+                return Says("550 5.1.1 No such user")
+        return super().answer(step, argument)
+
+    def keep(self, mail: Mail) -> None:
+        """See Sink."""
+        super().keep(mail)
+        for recipient in mail.recipients:
+            self.done.setdefault(recipient.decode(), time.monotonic())
+
+    def first_after(self, moment: float, recipients: list[str]) -> list[float]:
+        """For each of these that had no mail at that moment: how long after it somebody came with one."""
+        waiting = [name for name in recipients if self.done.get(name, moment) >= moment]
+        return [
+            min((at - moment for at in list(self.asked[name]) if at >= moment), default=float("inf"))
+            for name in waiting
+        ]
+
+
+@pytest.fixture
+def sink() -> Iterator[Watched]:
+    """The provider of all instances."""
+    with Watched() as sink:
+        yield sink
+
+
+def test_kills_at_random(tmp_path: Path, dsn: str, sink: Watched) -> None:
+    """Three under load, one of them killed now and then: nobody is lost, or settled twice, and others go on soon."""
+    LOG.info("MAILRELAY_KILL_SEED=%d", SEED)
+    choose = random.Random(SEED)
+    kills: list[tuple[float, int]] = []
+    with Fleet(tmp_path, "abc", [sink.table()], postgresql(dsn), {"delivery": {"workers": WORKERS}}) as fleet:
+        fleet.start()
+        applications = Applications(list(fleet.ports.values()), seed=SEED, largest=4096)
+        with applications:
+            for _ in range(ROUNDS):
+                applications.handed.wait_for(choose.randrange(20, 150))
+                name = choose.choice("abc")
+                fleet.running[name].process.kill()
+                kills.append((time.monotonic(), fleet.ports[name]))
+                fleet.kill(name)
+                applications.handed.wait_for(choose.randrange(50))
+                fleet.start(name)
+        soon(fleet.is_settled, "everything that waited is settled")
+        waiting = held(fleet.folder / "a")
+    reckoning = Reckoning.of(applications.handed, [sink], waiting)
+    takeovers = [
+        max(sink.first_after(moment, handed_in_before(applications, port, moment)), default=0.0)
+        for moment, port in kills
+    ]
+    twice = [who for who, times in fleet.settled().items() if times > 1]
+    LOG.info("%s", reckoning)
+    LOG.info("takeovers %s, told %s", [f"{each:.2f}" for each in takeovers], dict(applications.said))
+
+    assert reckoning.lost == frozenset()
+    assert reckoning.wrong == frozenset()
+    assert reckoning.torn == 0
+    assert reckoning.copies <= ROUNDS * WORKERS
+    assert twice == []
+    assert max(takeovers) < TAKEOVER
+    assert set(applications.said) <= {421, 451}
+
+
+def handed_in_before(applications: Applications, port: int, moment: float) -> list[str]:
+    """Whom the provider knows of those that were acknowledged there before that."""
+    return [to for to, (where, at) in applications.places.items() if where == port and at < moment and "taken" in to]
+
+
+def test_the_mail_of_one_that_was_killed(tmp_path: Path, dsn: str, sink: Watched) -> None:
+    """All that it had begun, and all that waited for it, is begun by another one within five seconds."""
+    settings = {"delivery": {"workers": 3}}
+    with Fleet(tmp_path, "ab", [sink.table()], postgresql(dsn), settings) as fleet:
+        fleet.start("a")
+        with sink.gate(".") as gate:
+            ids = fleet.running["a"].submit(*[letter(f"mail-{number}") for number in range(3)])
+            sink.wait_until_reached(".", 3)
+            fleet.start("b")
+            began = time.monotonic()
+            fleet.kill("a")
+            gate.opened.set()
+            sink.wait_until_reached(".", 6, within=60)
+            took = time.monotonic() - began
+            soon(fleet.is_settled, "all is settled")
+    LOG.info("takeover %.2f s", took)
+
+    assert took < TAKEOVER
+    assert {mail.id for mail in sink.mails} == set(ids)
+    assert fleet.finished() == dict.fromkeys(ids, 1)
+
+
+def test_one_that_freezes(tmp_path: Path, dsn: str, sink: Watched) -> None:
+    """Its lease runs out, another one sends its mail; what it wants to write when it wakes up is refused, and told."""
+    with Fleet(tmp_path, "ab", [sink.table()], postgresql(dsn)) as fleet:
+        fleet.start()
+        frozen = fleet.running["a"]
+        with sink.gate("."):
+            [uuid] = frozen.submit(letter("late"))
+            sink.wait_until_reached(".")
+            frozen.process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+        if not FREEZE:
+            with psycopg.connect(dsn) as connection:
+                past = "clock_timestamp() - interval '40 s'"
+                connection.execute(f"UPDATE process SET beat_at = {past}, until = {past} WHERE name LIKE '%a%'")
+        sink.wait_for(2, within=max(60.0, FREEZE))
+        LOG.info("another one had it after %.1f s", time.monotonic() - began)
+        assert fleet.await_event("b", "finished")["id"] == uuid
+        if FREEZE:
+            threading.Event().wait(max(0.0, began + FREEZE - time.monotonic()))
+        frozen.process.send_signal(signal.SIGCONT)
+        said = frozen.line("came too late")
+        LOG.info("%s", said)
+        [again] = frozen.submit(letter("again"))
+        sink.wait_for(3)
+        soon(fleet.is_settled, "all is settled")
+
+    assert fleet.settled() == {(uuid, "b@example.net"): 1, (again, "b@example.net"): 1}
+    assert fleet.finished() == {uuid: 1, again: 1}
+
+
+def test_ten_at_once(tmp_path: Path, dsn: str, sink: Watched) -> None:
+    """On an empty database: one schema, and each of them takes mail."""
+    names = [f"i{number}" for number in range(10)]
+    with Fleet(tmp_path, names, [sink.table()], postgresql(dsn)) as fleet:
+        fleet.start()
+        ids = [uuid for name in names for uuid in fleet.running[name].submit(letter(name))]
+        sink.wait_for(10)
+        soon(fleet.is_settled, "all is settled")
+        with psycopg.connect(dsn) as connection:
+            rows = connection.execute("SELECT count(*) FROM version").fetchone()
+            processes = connection.execute("SELECT count(DISTINCT slot) FROM process").fetchone()
+
+    assert (rows, processes) == ((1,), (10,))
+    assert sorted(fleet.finished()) == sorted(ids)
+    assert fleet.errors() == []
+
+
+def test_one_that_has_more_than_it_can_begin(tmp_path: Path, dsn: str, sink: Watched) -> None:
+    """An idle one takes what waits, within a second."""
+    with Fleet(tmp_path, "ab", [sink.table()], postgresql(dsn), {"delivery": {"workers": 2}}) as fleet:
+        fleet.start()
+        with sink.gate("."):
+            began = time.monotonic()
+            fleet.running["a"].submit(*[letter(f"mail-{number}") for number in range(4)])
+            handed = time.monotonic()
+            sink.wait_until_reached(".", 4)
+            took = time.monotonic() - handed
+        LOG.info("handed in within %.2f s, begun %.2f s later", handed - began, took)
+        sink.wait_for(4)
+        soon(fleet.is_settled, "all is settled")
+
+    assert took < 1.5
+    assert {name for name, _ in fleet.events("delivered")} == {"a", "b"}
+
+
+def test_one_that_stops(tmp_path: Path, dsn: str, sink: Watched) -> None:
+    """What it has not begun others go on with at once, before it has ended."""
+    with Fleet(tmp_path, "ab", [sink.table()], postgresql(dsn), {"delivery": {"workers": 2}}) as fleet:
+        fleet.start("a")
+        with sink.gate(".") as gate:
+            ids = fleet.running["a"].submit(*[letter(f"mail-{number}") for number in range(4)])
+            sink.wait_until_reached(".", 2)
+            fleet.start("b")
+            fleet.running["a"].process.terminate()
+            sink.wait_until_reached(".", 4)
+            gate.opened.set()
+            fleet.stop("a")
+        soon(fleet.is_settled, "all is settled")
+
+    assert fleet.finished() == dict.fromkeys(ids, 1)
+    assert len(sink.mails) == 4
