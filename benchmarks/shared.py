@@ -21,6 +21,8 @@ import psycopg
 from benchmarks.figures import load
 from benchmarks.peers import Mailrelay, _children, _cpu, _memory, free_port
 from benchmarks.sink import Sink
+from relay.config.secret import Secret
+from relay.spool.postgresql.server import Server
 from relay.spool.postgresql.statements import CLAIM
 from tests.postgres import DISK, Postgres, build
 
@@ -105,14 +107,10 @@ def claims(dsn: str, times: int) -> tuple[str, float, float]:
     """The plan of a claim of ten, with its buffers; the median and the longest of some, in milliseconds."""
     said: list[float] = []
     plan = ""
-    # As the session of an instance is set.
-    plain = [f"SET {name} = off" for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")]
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        for setting in plain:
-            connection.execute(setting)  # type: ignore[call-overload]
+    with Server(Secret(dsn), "bench").connect() as connection:
         for _ in range(times):
             with connection.transaction(force_rollback=True):
-                values: Any = (time.time(), 5, 10, 1)
+                values: Any = (time.time(), "{}", 5, "{}", 10, 1)
                 rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS) {CLAIM}", values).fetchall()  # type: ignore[call-overload]
             plan = "\n".join(row[0] for row in rows)
             said.append(
