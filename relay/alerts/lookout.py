@@ -19,6 +19,7 @@ class Lookout:
     newest   the newest failure of a mail: when it was on the wall's clock, the provider and its words
     now      the spool's scale of time
     wall     seconds since the epoch
+    others   for how many seconds other processes that share the queue have delivered nothing; None: no such thing
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class Lookout:
         clock: IReactorTime,
         now: Callable[[], float],
         wall: Callable[[], float],
+        others: Callable[[], float | None] = lambda: None,
     ) -> None:
+        self._others = others
         self._spool = spool
         self._schedule = schedule
         self._pools = pools
@@ -54,6 +57,8 @@ class Lookout:
         health = spool.health
         age = 0.0 if spool.oldest is None else max(self._now() - spool.oldest, 0.0)
         delivered_at = max((pool.last_success_at or 0.0 for pool in self._pools()), default=0.0)
+        if (idle := self._others()) is not None:
+            delivered_at = max(delivered_at, now - idle)
         return Figures(
             waiting=counts["ready"] + counts["active"] + counts["deferred"],
             backlog=self._backlog,

@@ -84,8 +84,12 @@ class Brakes:
         by_the_clock = self._leads() or brake.tried_at == _AT_ONCE
         return brake.choose(waiting, self._now() if by_the_clock else _AT_ONCE)
 
-    def heard(self, notes: Mapping[str, str]) -> None:
-        """Another process has written something down: a mail that was taken frees, a refusal counts for all."""
+    def heard(self, notes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Another process has written something down: a mail that was taken frees, a refusal counts for all.
+
+        The notes that are to be written again, since two have written at once and one of them without the other.
+        """
+        again: list[tuple[str, str]] = []
         for name, pool in self._pools.items():
             text = notes.get(_note(name))
             if text is None:
@@ -95,9 +99,12 @@ class Brakes:
                 self._brakes[name] = FREE
                 pool.relieve()
                 continue
-            self._brakes[name] = self._brakes.get(name, FREE).merged(other)
-            if self._brakes[name].paused:
+            merged = self._brakes[name] = self._brakes.get(name, FREE).merged(other)
+            if len(merged.refused) > len(other.refused):
+                again.append((_note(name), merged.dump()))
+            if merged.paused:
                 pool.pause("it refused everything, as other instances have seen")
+        return tuple(again)
 
     def trial_at(self, name: str) -> float:
         """When a paused provider is tried with a mail of whichever sender; of a new one that is at once."""

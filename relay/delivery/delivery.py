@@ -138,6 +138,11 @@ class Delivery:
         """Whether as many transactions are under way as there are workers."""
         return len(self._attempts) - self._attempts.stalled >= self.settings.workers
 
+    def idle(self) -> float | None:
+        """For how many seconds no provider has taken a mail; None: never. In any thread."""
+        last = max((pool.last_success_at or 0.0 for pool in list(self._pools.values())), default=0.0)
+        return self._clock.seconds() - last if last else None
+
     def room(self) -> int:
         """How many more transactions might begin, were there mail for them: what a shared queue is asked for."""
         if self._stopping or self._ledger.unwritten or not self._spool.in_force:

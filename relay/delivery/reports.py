@@ -21,7 +21,8 @@ from relay.limits import Quota
 from relay.outcome import CannotTake
 from relay.retry import delay_warning_due
 from relay.schedule import Item
-from relay.spool.spool import SharedSpool, Spool, SpoolError, Standing, State, Submission
+from relay.spool.shared import SharedSpool
+from relay.spool.spool import Spool, SpoolError, Standing, State, Submission
 
 _FAILED = (State.BOUNCED, State.EXPIRED)
 

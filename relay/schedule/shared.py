@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from relay.schedule.item import SHOWN, Item, Shown
 from relay.schedule.schedule import Schedule
-from relay.spool.spool import LostTurn, Mail, SharedSpool, SpoolError, State, Submission
+from relay.spool.shared import SharedSpool
+from relay.spool.spool import LostTurn, Mail, SpoolError, State, Submission
 
 ASK = 0.1
 """Seconds between two tries to get a mail that another process has."""

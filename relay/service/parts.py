@@ -152,6 +152,7 @@ class Parts:
             self._reactor,
             self.clock,
             time.time,
+            self.store.others_idle,
         )
         return Alerts(
             policies.bounds(config),

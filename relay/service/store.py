@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from relay.clock import SpoolClock
@@ -14,7 +14,8 @@ from relay.delivery.flights import Flights, places
 from relay.events import Events
 from relay.listening import CannotStart
 from relay.schedule import Schedule, SharedSchedule
-from relay.spool.spool import LEFT_UNDER_WAY, Settlement, SharedSpool, Spool
+from relay.spool.shared import SharedSpool
+from relay.spool.spool import LEFT_UNDER_WAY, Settlement, Spool
 from relay.spool.sqlite import SqliteSpool, open_spool
 
 DRIFT = "drift"
@@ -40,6 +41,9 @@ class Store(Protocol):
     @property
     def shared(self) -> SharedSpool | None:
         """The same spool, if it is the queue of several processes."""
+
+    def others_idle(self) -> float | None:
+        """For how many seconds those who share the queue have delivered nothing, if there are any who did."""
 
     @property
     def speaks(self) -> bool:
@@ -70,6 +74,9 @@ class LocalStore:
 
     shared = None
     speaks = True
+
+    def others_idle(self) -> None:
+        """See Store."""
 
     def __init__(self, config: Config, reactor: Any, clock: SpoolClock, events: Events, committed: Committed) -> None:
         self._reactor = reactor
@@ -155,6 +162,10 @@ class SharedStore:
         self.shared = self.spool
         self.flights = Crashes()
 
+    def others_idle(self) -> float | None:
+        """See Store."""
+        return self.spool.figures.idle
+
     @property
     def speaks(self) -> bool:
         """See Store."""
@@ -176,7 +187,13 @@ class SharedStore:
                 delivery.hand_back(item)
 
         spool.lost, spool.gone, spool.wanted = lost, gone, wanted
-        spool.noted = delivery.brakes.heard
+
+        def noted(notes: Mapping[str, str]) -> None:
+            if again := delivery.brakes.heard(notes):
+                spool.settle(Settlement(0, "", (), notes=again)).addErrback(lambda _: None)  # the next one will do
+
+        spool.noted = noted
+        spool.idle = delivery.idle
         return SharedSchedule(
             spool,
             self._reactor,

@@ -22,7 +22,8 @@ _LOOK = (
     "coalesce(sum(deferred) FILTER (WHERE process = %s), 0)::bigint, "
     "coalesce(sum(held) FILTER (WHERE process = %s), 0)::bigint FROM tally) AS t, "
     "(SELECT coalesce(sum(ready), 0)::bigint, coalesce(sum(active), 0)::bigint, coalesce(sum(deferred), 0)::bigint, "
-    "coalesce(sum(held), 0)::bigint FROM process WHERE id <> %s) AS p"
+    "coalesce(sum(held), 0)::bigint, extract(epoch FROM clock_timestamp() - max(delivered_at))::double precision "
+    "FROM process WHERE id <> %s) AS p"
 )
 
 
@@ -35,6 +36,7 @@ class Seen:
     old     READY mails that nobody has and that were taken before a certain moment, up to MANY
     others  mails READY, DEFERRED and HELD, but for what the tally of this process says
     shown   by how much more the others show as ready, active, deferred and held
+    idle    seconds since another process delivered a mail, if one ever did
     oldest  key and received_at of the oldest mail that is to be tried
     """
 
@@ -43,6 +45,7 @@ class Seen:
     old: int
     others: tuple[int, int, int]
     shown: tuple[int, int, int, int]
+    idle: float | None
     oldest: tuple[int, float] | None
 
 
@@ -58,6 +61,7 @@ def look(connection: Connection, me: int, before: float) -> Seen:
         old=row[2],
         others=(ready - my_ready, deferred - my_deferred, held - my_held),
         shown=(row[9], row[10], row[11], row[12]),
+        idle=row[13],
         oldest=None if oldest is None else (int(oldest[0]), float(oldest[1])),
     )
 

@@ -28,7 +28,8 @@ _REGISTER = (
 )
 _BEAT = (
     f"UPDATE process SET beat_at = clock_timestamp(), until = clock_timestamp() + interval '{LEASE} s', "
-    "ready = %s, active = %s, deferred = %s, held = %s WHERE id = %s RETURNING 1"
+    "delivered_at = clock_timestamp() - %s * interval '1 s', ready = %s, active = %s, deferred = %s, held = %s "
+    "WHERE id = %s RETURNING 1"
 )
 _SILENT = (
     "SELECT id, name, until < clock_timestamp() FROM process "
@@ -83,9 +84,12 @@ def register(connection: Connection, id_: int, name: str) -> Member:
     return Member(id_, int(row[0]))
 
 
-def beat(connection: Connection, id_: int, shown: tuple[int, int, int, int]) -> bool:
-    """Say that it lives, and how what it shows differs from what is written; whether it is still one of them."""
-    return connection.execute(_BEAT, (*shown, id_)).fetchone() is not None
+def beat(connection: Connection, id_: int, idle: float | None, shown: tuple[int, int, int, int]) -> bool:
+    """Say that it lives, and how what it shows differs from what is written; whether it is still one of them.
+
+    idle  seconds since it last delivered a mail; None: it never did
+    """
+    return connection.execute(_BEAT, (idle, *shown, id_)).fetchone() is not None
 
 
 def lead(connection: Connection) -> bool:

@@ -53,6 +53,7 @@ class Pulse:
 
     connection  a session that has entered
     member      what the process is registered as at present
+    idle        for how many seconds the process has delivered nothing
     shown       by how much the figures that it shows differ from what is written of its mail
     before      since when mail is not old
     on_beat     called in this thread at every beat: whether the server has heard it
@@ -66,6 +67,7 @@ class Pulse:
         server: Server,
         connection: Connection,
         member: Callable[[], Member],
+        idle: Callable[[], float | None],
         shown: Callable[[], tuple[int, int, int, int]],
         before: Callable[[], float],
         on_beat: Callable[[bool], None],
@@ -77,6 +79,7 @@ class Pulse:
         self._connection: Connection | None = connection
         self._connected_at = time.monotonic()
         self._member = member
+        self._idle = idle
         self._shown = shown
         self._before = before
         self._on_beat = on_beat
@@ -181,7 +184,7 @@ class Pulse:
             self._locked = me
             self._on_heard(NOTES)  # it may have been said while nobody listened
         self.leads = self.leads or process.lead(connection)
-        process.beat(connection, me, self._shown())
+        process.beat(connection, me, self._idle(), self._shown())
         for other in process.silent(connection, me):
             self._end_of(connection, other)
 

@@ -31,12 +31,12 @@ from relay.spool.postgresql.server import Connection, Server
 from relay.spool.postgresql.write import Write, new_mail, quarantine
 from relay.spool.postgresql.writer import Writer
 from relay.spool.rows import ORIGIN, Found
+from relay.spool.shared import Shares
 from relay.spool.spool import (
     Health,
     LostTurn,
     Mail,
     Settlement,
-    Shares,
     SpoolError,
     SpoolFailing,
     State,
@@ -89,6 +89,7 @@ class PostgresqlSpool:
         self.quarantined: Callable[[Mail, State | None], None] = _nobody
         self.promised = 0
         self.shown = (0, 0, 0, 0)
+        self.idle: Callable[[], float | None] = lambda: None
         self.old_before = 0.0
         self.room: Callable[[], int] = lambda: 0
         self.waits: Callable[[bool, float | None], None] = _nobody
@@ -121,6 +122,7 @@ class PostgresqlSpool:
             server,
             pulsing,
             lambda: self._membership.member,
+            lambda: self.idle(),
             lambda: self.shown,
             lambda: self.old_before,
             self._beat,
@@ -148,7 +150,7 @@ class PostgresqlSpool:
         seen, mine = self._seen, self._membership.tally
         (ready, deferred, held), others = seen.others, seen.shown
         old = seen.old if seen.old < MANY else ready + mine[0]
-        return Shares((ready + mine[0], deferred + mine[1], held + mine[2]), others, old)
+        return Shares((ready + mine[0], deferred + mine[1], held + mine[2]), others, old, seen.idle)
 
     @property
     def speaks(self) -> bool:

@@ -73,6 +73,7 @@ CREATE TABLE process (
     name text NOT NULL,
     beat_at timestamptz NOT NULL,
     until timestamptz NOT NULL,
+    delivered_at timestamptz,          -- when a provider last took a mail of it
     ready bigint NOT NULL DEFAULT 0,   -- by how much what it shows differs from what is written of its mail
     active bigint NOT NULL DEFAULT 0,
     deferred bigint NOT NULL DEFAULT 0,

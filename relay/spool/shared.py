@@ -1,0 +1,83 @@
+"""Shared: what more there is to a spool that is the queue of any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from relay.spool.spool import Mail, Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How the whole of a shared queue is, never older than a second where the server answers.
+
+    written  mails READY, DEFERRED and HELD
+    others   by how much more mails the other processes show as ready, active, deferred and held
+    idle     seconds since another process has delivered a mail; None if none ever did
+    old      mails that are READY, are in no process's memory and were taken before `SharedSpool.old_before`
+    """
+
+    written: tuple[int, int, int] = (0, 0, 0)
+    others: tuple[int, int, int, int] = (0, 0, 0, 0)
+    old: int = 0
+    idle: float | None = None
+
+
+class SharedSpool(Spool, Protocol):
+    """A queue that any number of processes share; each mail is in the memory of one of them at most.
+
+    promised    mails on their way in that are to be ours
+    shown       by how much more mails we show as ready, active, deferred and held than are written: for all to see
+    old_before  see Shares
+
+    For the caller to set:
+
+    idle    for how many seconds we have delivered nothing; None: we never did
+    room    how many more mails may be ours now
+    waits   told twice a second whether READY mail waits that nobody has, and when the next DEFERRED one is due
+    lost    told, with the reason, when nothing is ours any more
+    noted   told all notes when another process has changed some
+    wanted  told of a mail that another process asks for, by key
+    gone    told of each other process that has ended without a word, and how many mails are free by that
+    """
+
+    promised: int
+    shown: tuple[int, int, int, int]
+    idle: Callable[[], float | None]
+    old_before: float
+    room: Callable[[], int]
+    waits: Callable[[bool, float | None], None]
+    lost: Callable[[str], None]
+    gone: Callable[[str, int], None]
+    wanted: Callable[[int], None]
+    noted: Callable[[Mapping[str, str]], None]
+
+    @property
+    def figures(self) -> Shares:
+        """How the whole queue is."""
+
+    @property
+    def speaks(self) -> bool:
+        """Whether of all processes it is this one that tells of the queue's alerts."""
+
+    def has(self, key: int) -> bool:
+        """Whether a mail is ours."""
+
+    def claim(self, now: float, limit: int) -> Deferred[list[Mail]]:
+        """Mails that nobody has and that are READY or due, at most `limit`: they are ours from now on."""
+
+    def obtain(self, key: int) -> Deferred[Mail | None]:
+        """That mail, ours from now on; None if it waits no more. Fails with LostTurn where another process keeps it."""
+
+    def admit(self, to: str, per_hour: int, now: float) -> Deferred[float | None]:
+        """Count one report to an address: None, if it goes at once; else when its hour ends. See Quota."""
+
+    def ask_for(self, key: int) -> None:
+        """Have whoever has a mail give it back, as soon as nothing is under way for it, and nobody claim it."""
+
+    def release(self, key: int) -> None:
+        """A mail is not to be ours any more, if it is."""
