@@ -51,7 +51,7 @@ CASES = {
     "persistent": Case("20 sessions, 4 KiB, persistent", 6000),
     "reconnecting": Case("20 sessions, 4 KiB, a connection a mail", 6000, persistent=False),
     "single": Case("one session, 4 KiB", 2000, sessions=1),
-    "recipients": Case("20 sessions, 50 recipients a mail", 1000, recipients=50),
+    "recipients": Case("20 sessions, 50 recipients a mail", 3000, recipients=50),
     "megabyte": Case("4 sessions, 1 MiB", 300, size=2**20, sessions=4),
     "large": Case("2 sessions, 20 MiB", 20, size=20 * 2**20, sessions=2),
     "distance": Case("25 ms each way, 10 connections, CHUNKING", 2000, delay=0.025, workers=40, depths=(1, 4)),

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -24,22 +23,13 @@ from relay.upstream.blame import blameless, worst_of
 from relay.upstream.breaker import Breaker
 from relay.upstream.ceiling import Ceiling
 from relay.upstream.links import Job, Link, Links, assign
+from relay.upstream.news import News
 from relay.upstream.openings import Openings
 from relay.upstream.poison import Poison
 from relay.upstream.sender import Connection, Result
 
 OUT_OF_STEP = 86400.0
 """Seconds without PIPELINING and CHUNKING after a provider got out of step while they were used."""
-
-
-class News(Protocol):
-    """What a pool tells about its provider, for the log."""
-
-    def provider_down(self, provider: str, error: str) -> None:
-        """No mail goes there until a probe succeeds."""
-
-    def provider_up(self, provider: str) -> None:
-        """It takes mail again."""
 
 
 class Pool:
@@ -298,8 +288,7 @@ class Pool:
 
     def _lower_limit(self) -> bool:
         """If other connections work, their number is what the provider allows."""
-        working = sum(not link.spent for link in self._links)
-        return self._ceiling.lower(working, self._clock.seconds())
+        return self._ceiling.lower(sum(not link.spent for link in self._links), self._clock.seconds())
 
     def _fault(self, fault: ProviderFault) -> None:
         if self.breaker.fault(self._clock.seconds(), str(fault.reply), fault.auth):

@@ -33,8 +33,7 @@ class Connection(Opening):
     carried        how many were carried to their end, whatever that was
     idle_since     when the last one ended
     waiting_since  since when a reply is due; None if none is, or the mail is still leaving
-    out_of_step    whether the provider, which offers PIPELINING, said what did not fit or left out replies, or does not
-                   know the BDAT that it offers
+    out_of_step    whether the provider said what did not fit, left out replies, or does not know what it offers
     when_ended     called once with what was said or seen if the connection ends while nothing is under way
     """
 
@@ -325,8 +324,7 @@ class Connection(Opening):
         if job.ours or (job.stage is Stage.BODY and left > self._left):
             self._watch()
             return
-        if job.heard and job.stage in (Stage.RCPT, Stage.DATA):
-            # It answered what came first and seems to have lost the rest.
+        if job.heard and job.stage in (Stage.RCPT, Stage.DATA):  # it seems to have lost what came behind the first
             self.out_of_step = self.features.pipelining
         self._end(no_reply(f"waited {self._deadline.seconds:g} s in vain for {AWAITED[job.stage]}"))
 
