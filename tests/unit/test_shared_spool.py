@@ -501,6 +501,20 @@ class TestUnknownOutcome:
         assert crew.ask("SELECT count(*) FROM piece") == [(1,)]
         crew.end(one, kept)
 
+    def test_a_mail_from_a_file(self, crew: Crew, between: Between) -> None:
+        """The note that it was taken goes with it, or its file would be removed."""
+        one = crew.join("a", room=5)
+        key, uuid = one.next_id()
+        envelope = Envelope(key, uuid, "a@example.com", (Recipient("b@example.net"),), time.time(), 8)
+        submission = Submission(envelope, b"\r\n", b"Hello.\r\n", origin="drop 1")
+        between.cuts = b"Hello."
+        with pytest.raises(SpoolFailing):
+            crew.wait(one.submit(submission))
+        soon(lambda: one.health.writable, "the spool works again")
+
+        assert crew.wait(one.page(0, 10)) == []
+        assert crew.wait(one.origins("drop ")) == []
+
     def test_an_outcome(self, crew: Crew, between: Between) -> None:
         """It is asked for again, and is written once, with its report."""
         one = crew.join("a", room=5)

@@ -163,24 +163,25 @@ class Membership:
         """It was made, and everybody was told that it had failed.
 
         What was claimed is given back, and so are reports. Outcomes are asked for again, and are written already. Mails
-        are deleted, since their clients will send them again.
+        are deleted, since their clients will send them again, and with them the notes that they have been taken.
         """
         self.commits += 1
         batch.claims, batch.oldest = [], False
         self._apply(batch)
-        self._confirmed.update({each.key: each for each in batch.settlements})
+        self._confirmed.update({each.key: each for each in batch.settlements if each.key})
         for mail in batch.mails:
             self.leases.pop(mail.row[0], None)
-        keys = [mail.row[0] for write in group if write.settlement is None for mail in write.mails]
-        if not keys:
+        refused = {mail.row[0]: write for write in group if write.settlement is None for mail in write.mails}
+        if not refused:
             return
         gone = Batch({})
         connection.execute("BEGIN")
-        for row in connection.execute(statements.ADOPT, (array([*keys]),), binary=True):
+        for row in connection.execute(statements.ADOPT, (array([*refused]),), binary=True):
             if row[15] in (None, self.member.id):
                 gone.adopt(row[0], reading.lease(row, self.member.id))
                 write = Write()
                 write.settlement = Settlement(row[0], row[1], (), finished=True)
+                write.forgotten = refused[row[0]].origins
                 gone.add(write)
         gone.send(connection, self.member.id, self.commits + 1, None)
         self.commits += 1

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from relay.spool.arriving import WritingBody
 from relay.spool.postgresql.lease import Lease
-from relay.spool.rows import Found, Row, mail_row, recipient_rows
+from relay.spool.rows import ORIGIN, Found, Row, mail_row, recipient_rows
 from relay.spool.spool import Settlement, SpoolError, Standing, Submission
 
 
@@ -75,6 +75,11 @@ class Write:
         self.answer: Any = None
         self.done: Deferred[Any] = Deferred()
         self.error: SpoolError | None = None
+
+    @property
+    def origins(self) -> list[str]:
+        """Those that it notes."""
+        return [name.removeprefix(ORIGIN) for name, _ in self.notes if name.startswith(ORIGIN)]
 
     @property
     def counts(self) -> bool:
