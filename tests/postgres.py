@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -76,7 +77,7 @@ def _run(*command: str | Path) -> str:
 
 
 def _as_user() -> dict[str, Any]:
-    return {} if USER is None else {"user": USER, "group": "nogroup", "extra_groups": []}
+    return {} if USER is None else {"user": USER, "group": pwd.getpwnam(USER).pw_gid, "extra_groups": []}
 
 
 class Build:

@@ -31,6 +31,9 @@ SEED = int(os.environ.get("MAILRELAY_KILL_SEED") or random.SystemRandom().getran
 FREEZE = float(os.environ.get("MAILRELAY_FREEZE", "0"))
 WORKERS = 10
 TAKEOVER = 5.0
+PACE = 0.05
+"""Seconds that the provider takes for a mail, so that some are always under way."""
+
 LOG = logging.getLogger(__name__)
 
 
@@ -51,6 +54,7 @@ class Watched(Sink):
         super().__init__()
         self.asked: defaultdict[str, list[float]] = defaultdict(list)
         self.done: dict[str, float] = {}
+        self._pace = threading.Event()
 
     def answer(self, step: str, argument: bytes = b"") -> Says:
         """See Sink."""
@@ -59,6 +63,8 @@ class Watched(Sink):
             self.asked[address].append(time.monotonic())
             if address.startswith("nobody"):
                 return Says("550 5.1.1 No such user")
+        elif step == ".":
+            self._pace.wait(PACE)
         return super().answer(step, argument)
 
     def keep(self, mail: Mail) -> None:

@@ -13,6 +13,8 @@ import trustme
 
 from relay.cli.print_unit import unit
 from relay.config import Config, load
+from tests.fleet import postgresql
+from tests.postgres import Servers
 from tests.running import TWISTD, Running, configure, letter
 from tests.sink import Sink
 
@@ -179,10 +181,12 @@ def allowed(sets: list[str]) -> set[str]:
 
 
 @pytest.mark.needs("systemd-analyze", "strace")
-def test_the_system_calls(tmp_path: Path, sink: Sink) -> None:
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_the_system_calls(tmp_path: Path, sink: Sink, backend: str, postgresql_servers: Servers) -> None:
     """A life with a mail in it makes no call that SystemCallFilter= denies."""
     ca_file = sink.write_authority(tmp_path / "ca.pem")
-    configure(tmp_path, [sink.table(ca_file=ca_file)])
+    spool = postgresql(postgresql_servers["pip"].new()) if backend == "postgresql" else {}
+    configure(tmp_path, [sink.table(ca_file=ca_file)], {"spool": spool})
     trace = tmp_path / "trace"
     with Running(tmp_path, under=["strace", "-f", "-qq", "-c", "-U", "name", "-o", str(trace)]) as relay:
         relay.submit(letter("small"), letter("large", 400_000))
