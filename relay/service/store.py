@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -23,6 +24,12 @@ DRIFT = "drift"
 
 LEAP = 5.0
 """Seconds by which a clock is set before that is worth a note."""
+
+SWITCH = 0.001
+"""Seconds after which Python lets another thread go on, where each commit waits for a server.
+
+The thread that writes has nothing to do but to wait: five milliseconds, as is usual, it would wait for its turn then.
+"""
 
 Committed = Callable[[int, float], None]
 
@@ -144,6 +151,7 @@ class SharedStore:
             raise CannotStart(
                 f'spool.backend = "postgresql" needs psycopg (pip install "mailrelay[postgresql]"): {error}'
             ) from None
+        sys.setswitchinterval(SWITCH)
         self._reactor = reactor
         self._clock = clock
         self._events = events

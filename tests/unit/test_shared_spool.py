@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from relay.config.secret import Secret
 from relay.envelope import Envelope, Recipient
-from relay.spool.postgresql import PostgresqlSpool, open_spool
+from relay.spool.postgresql import PostgresqlSpool, figures, open_spool, server, statements
 from relay.spool.spool import (
     LARGE,
     LEFT_UNDER_WAY,
@@ -545,3 +545,31 @@ class TestUnknownOutcome:
         soon(lambda: one.health.writable, "the spool works again")
 
         assert keys(crew.claim(one)) == [submission.envelope.key]
+
+
+def test_a_claim_goes_by_the_index(crew: Crew) -> None:
+    """However much waits: whatever is asked of the mails while all goes well, no table is read from end to end."""
+    spool = crew.join()
+    envelope, count = crew.submit(spool).envelope, 5000
+    columns = (
+        "uuid, sender, received_at, size, eight_bit, report, ret, envid, client, head, body_size, body_crc, checksum"
+    )
+    crew.ask(
+        f"INSERT INTO mail (key, {columns}, body, state, due, generation) SELECT key + n, {columns}, key + n, n %% 2, "
+        f"CASE WHEN n %% 2 = 1 THEN n END, 0 FROM mail, generate_series(1, %s) AS n WHERE key = %s RETURNING 1",
+        count,
+        envelope.key,
+    )
+    asked = [
+        (statements.CLAIM, (time.time(), "{}", 5, "{}", 10, 1)),
+        (statements.OBTAIN, (1, envelope.key)),
+        (statements.OLDEST, (0,)),
+        (statements.END_MAIL, ("{1}", "{0}", 0)),
+        (figures.LOOK, (envelope.key, figures.MANY, 1, 1, 1, 1)),
+    ]
+    for statement, values in asked:
+        with server.Server(Secret(crew.dsn), "plan").connect() as connection:
+            plan = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}".encode(), values).fetchall()
+        lines = [line for (line,) in plan]
+        assert not [line for line in lines if "Seq Scan on mail" in line or "Seq Scan on recipient" in line], lines
+        assert not [line for line in lines if "Bitmap" in line], lines

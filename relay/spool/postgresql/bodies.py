@@ -7,7 +7,6 @@ that row do pieces go that nobody wants.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from zlib import crc32
 
 from twisted.internet.defer import Deferred
@@ -37,14 +36,25 @@ class Bodies:
         self._sessions = sessions
         self._background = background
         self._memory = Memory()
+        self._left: list[int] = []  # those that could not be dropped yet
 
     def new(self, number: int, process: Callable[[], int]) -> WritingBody:
         """A body on its way in, under a number that no other one has."""
-        return WritingBody(Pieces(self._sessions, number, process), self._background, self._memory)
+        if self._left:
+            self._background.call(self._drop, [self._left.pop() for _ in range(len(self._left))])
+        place = Pieces(self._sessions, number, process, self._left.append)
+        return WritingBody(place, self._background, self._memory)
 
     def open(self, number: int, size: int, crc: int) -> Deferred[ReadingBody]:
         """The body under that number, once it was found to have `size` octets and the CRC-32 `crc`."""
         return self._background.call(self._verified, number, size, crc)
+
+    def _drop(self, numbers: list[int]) -> None:
+        for number in numbers:
+            try:
+                self._sessions.ask("a large body cannot be dropped", _execute, _DROP, number)
+            except SpoolFailing:
+                self._left.append(number)
 
     def _verified(self, number: int, size: int, crc: int) -> ReadingBody:
         found, found_crc, place = 0, 0, 0
@@ -58,7 +68,8 @@ class Bodies:
 class Pieces:
     """The Place of one body."""
 
-    def __init__(self, sessions: Sessions, body: int, process: Callable[[], int]) -> None:
+    def __init__(self, sessions: Sessions, body: int, process: Callable[[], int], left: Callable[[int], None]) -> None:
+        self._left = left
         self.crc = 0
         self.body = body
         self._sessions = sessions
@@ -85,8 +96,10 @@ class Pieces:
     def drop(self) -> None:
         """See Place."""
         if self._begun:
-            with suppress(SpoolFailing):  # the end of this process drops it
+            try:
                 self._sessions.ask("a large body cannot be dropped", _execute, _DROP, self.body)
+            except SpoolFailing:  # it goes before the next one comes in, or with the end of this process
+                self._left(self.body)
 
     def _put(self, octets: bytes) -> None:
         what = "a large body could not be written"

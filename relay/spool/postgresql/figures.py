@@ -12,7 +12,7 @@ from relay.spool.postgresql.statements import OLDEST
 MANY = 1000
 """As many READY mails are counted one by one; beyond that all of them count as old."""
 
-_LOOK = (
+LOOK = (
     "SELECT EXISTS (SELECT 1 FROM mail WHERE owner IS NULL AND due = 0), "
     "(SELECT min(due) FROM mail WHERE owner IS NULL AND due > 0), "
     "(SELECT count(*) FROM (SELECT 1 FROM mail WHERE owner IS NULL AND due = 0 AND key < %s LIMIT %s) AS old), "
@@ -51,7 +51,7 @@ class Seen:
 
 def look(connection: Connection, me: int, before: float) -> Seen:
     """How it is now. `before`: since when mail is not old. Raises psycopg.Error."""
-    row = connection.execute(_LOOK, (key_at(before), MANY, me, me, me, me)).fetchone()
+    row = connection.execute(LOOK, (key_at(before), MANY, me, me, me, me)).fetchone()
     assert row is not None
     ready, deferred, held, my_ready, my_deferred, my_held = (int(each or 0) for each in row[3:9])
     oldest = connection.execute(OLDEST, (0,)).fetchone()
