@@ -251,7 +251,7 @@ class Writer:
         if not self.writable and not self._heal(group):
             return []
         try:
-            bodies = self._commit(group)
+            return self._commit(group)
         except Exception as error:
             with suppress(sqlite3.Error):
                 self._connection.rollback()
@@ -259,9 +259,6 @@ class Writer:
             if not isinstance(error, sqlite3.Error) or code(error) in _BLAMELESS:
                 return self._one_by_one(group, error)
             return self._failed(group, error)
-        with suppress(sqlite3.Error):  # the commit stands, whatever can be read after it
-            self._follow_oldest(group)
-        return bodies
 
     def _one_by_one(self, group: list[Write], error: Exception) -> list[str]:
         """One of the group cannot be written: it alone fails."""
@@ -330,13 +327,17 @@ class Writer:
         idle = connection.total_changes == changes
         if idle:
             connection.execute(statements.BEAT)
+        oldest = self.oldest
+        with suppress(sqlite3.Error):  # what cannot be read is no reason not to write
+            oldest = self._oldest_after(group)
         connection.execute("COMMIT")
+        self.oldest = oldest
         if idle:
             self._shrink(0)
         return bodies
 
-    def _follow_oldest(self, group: list[Write]) -> None:
-        """Look for the oldest mail again, if it is not the one it was."""
+    def _oldest_after(self, group: list[Write]) -> tuple[int, float] | None:
+        """The oldest mail, looked for again if it is not the one it was: here, where no lock need be had for that."""
         waiting = [row[0] for write in group for row in write.mails]
         waiting += [row[0] for write in group for row in write.standings]
         first = min(waiting, default=None)
@@ -344,7 +345,6 @@ class Writer:
             key = self.oldest[0]
             changed = any(write.gone == key or (write.held and write.held[0] == key) for write in group)
             if not changed and (first is None or first > key):
-                return
+                return self.oldest
             first = key if first is None else min(first, key)
-        if first is not None:
-            self.oldest = reading.oldest(self._connection, first)
+        return None if first is None else reading.oldest(self._connection, first)
