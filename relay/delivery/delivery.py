@@ -147,10 +147,15 @@ class Delivery:
         """How many more transactions might begin, were there mail for them: what a shared queue is asked for."""
         if self._stopping or self._ledger.unwritten or not self._spool.in_force:
             return 0
-        if not any(pool.takes_mail or pool.may_be_tried for pool in self._pools.values()):
+        if not self.may_begin:
             return 0
         under_way = len(self._attempts) - self._attempts.stalled - len(self._ledger)
         return self.settings.workers - under_way - self.lines.waiting()
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether there is a provider that mail may go to now."""
+        return any(pool.takes_mail or pool.may_be_tried or pool.on_trial for pool in self._pools.values())
 
     def item(self, key: int) -> Item | None:
         """The mail with that key, if it is in memory."""

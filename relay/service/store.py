@@ -166,6 +166,7 @@ class SharedStore:
         )
         clock.resume(-spool.ahead, 0.0)
         self._doubts = spool.doubts
+        self._delivery: Delivery
         self.spool: SharedSpool = spool
         self.shared = self.spool
         self.flights = Crashes()
@@ -182,6 +183,7 @@ class SharedStore:
     def schedule(self, delivery: Delivery, config: Config) -> Schedule:
         """See Store."""
         spool, events = self.spool, self._events
+        self._delivery = delivery
 
         def lost(why: str) -> None:
             events.error(f"all mail in memory is others' by now, and this process begins anew: {why}")
@@ -219,7 +221,9 @@ class SharedStore:
             self._events.warning(doubt)
 
     def tick(self) -> None:
-        """See Store."""
+        """See Store. What no provider takes from here others may be able to deliver."""
+        if not self._delivery.may_begin:
+            self._delivery.hand_all_back()
 
     def hand_back(self, delivery: Delivery) -> None:
         """See Store."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon import PATIENCE
+from tests.daemon import PATIENCE, free_port
 from tests.fleet import Fleet, postgresql
 from tests.postgres import Servers
 from tests.running import Settings, letter, soon
@@ -104,6 +104,18 @@ def test_an_idle_instance_takes_what_waits(tmp_path: Path, sink: Sink, dsn: str)
         )
         assert sorted(states(fleet, "b").values()) == ["active"] * 4 + ["ready"]
         assert fleet.running["b"].health()["queue"]["total"] == 5
+
+
+def test_one_that_reaches_no_provider_hands_its_mail_on(tmp_path: Path, sink: Sink, dsn: str) -> None:
+    """A provider is down for one instance: what that had begun with the other one sends, which reaches it."""
+    with fleet_of(tmp_path, sink, dsn) as fleet:
+        file = tmp_path / "a" / "relay.toml"
+        file.write_text(file.read_text().replace(f"port = {sink.port}", f"port = {free_port()}"))
+        fleet.start("a")
+        uuids = fleet.running["a"].submit(*[letter(f"mail-{number}") for number in range(3)])
+        fleet.await_event("a", "provider_down")
+        fleet.start("b")
+        assert {mail.id for mail in sink.wait_for(3, within=3.0)} == set(uuids)
 
 
 def test_a_brake_is_everybody_s(tmp_path: Path, sink: Sink, dsn: str) -> None:

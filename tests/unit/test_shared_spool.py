@@ -381,10 +381,21 @@ class TestServer:
         assert "no synchronous standby" in spool.doubts[0]
         crew.wait(spool.close())
 
-    def test_a_dsn_that_is_none_is_not_shown(self, tmp_path: Path) -> None:
-        """Since it may hold a password."""
+    @pytest.mark.parametrize(
+        "dsn",
+        [
+            "host=x pass word=geheim",
+            "postgresql://mail:ein@geheim@127.0.0.1/mail",
+            "postgresql://mail:geheim/@127.0.0.1/mail",
+            "postgresql://mail:1/geheim@127.0.0.1/mail",
+            "host=127.0.0.1 port=1 user=mail password=x sslmode=geheim",
+        ],
+    )
+    def test_a_dsn_that_is_none_is_not_shown(self, tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Since it may hold a password, or be a part of one."""
+        monkeypatch.setattr("relay.spool.postgresql.opening.START", 0.0)
         with pytest.raises(SpoolError) as caught:
-            Crew("host=x pass word=geheim", tmp_path).join()
+            Crew(dsn, tmp_path).join()
 
         assert "geheim" not in f"{caught.value}{caught.value.__cause__}{caught.value.__context__}"
 
@@ -416,6 +427,15 @@ class TestServer:
             assert spool.figures.written == (1, 0, 0)
             crew.end(spool, kept)
             crew.wait(spool.close())
+
+    def test_a_session_that_the_server_has_ended(self, crew: Crew) -> None:
+        """What is read is asked once more, by a new one."""
+        spool = crew.join("a")
+        kept = crew.submit(spool)
+        assert keys(crew.wait(spool.page(0, 10))) == [kept.envelope.key]
+        crew.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mailrelay a'")
+
+        assert keys(crew.wait(spool.page(0, 10))) == [kept.envelope.key]
 
 
 class Between:

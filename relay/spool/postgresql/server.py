@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -65,6 +66,8 @@ _SETTINGS = {
 }
 _SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
 
+_SHOWN = frozenset({"host", "hostaddr", "port", "user", "dbname"})  # of a DSN; whatever else it says is not
+
 _CERTAIN = ("21", "22", "23", "25", "40", "42", "53", "54", "55")
 """Classes of SQLSTATE after which a transaction surely was not committed."""
 
@@ -104,8 +107,10 @@ class Server:
             said = conninfo_to_dict(dsn.reveal())
         except psycopg.ProgrammingError:
             raise SpoolError('spool.dsn is no connection string: "host=db1,db2 dbname=mail user=mail"') from None
+        _check(said)
         self.hosts = max(len(str(said.get(key) or "").split(",")) for key in ("host", "hostaddr"))
         ours = {key: value for key, value in _OURS.items() if key in _STANDS or key not in said}
+        self._unshown = [Secret(str(value)) for key, value in said.items() if key not in _SHOWN and value]
         self._dsn = Secret(make_conninfo(dsn.reveal(), **ours, application_name=f"mailrelay {name}"))
 
     def connect(self) -> Connection:
@@ -115,15 +120,22 @@ class Server:
             connection = Connection.connect(self._dsn.reveal(), autocommit=True, prepare_threshold=0)
             connection.execute(_SET)
             self._look(connection)
+            return connection
         except psycopg.Error as error:
-            if connection is not None:
-                connection.close()
-            raise trouble(error, "PostgreSQL cannot be reached") from None
-        except SpoolError:
-            if connection is not None:
-                connection.close()
-            raise
-        return connection
+            failing: SpoolError = self._trouble(error)
+        except SpoolError as error:
+            failing = error
+        if connection is not None:
+            connection.close()
+        raise failing
+
+    def _trouble(self, error: psycopg.Error) -> SpoolFailing:
+        """What libpq says may quote what a DSN says."""
+        failing = trouble(error, "PostgreSQL cannot be reached")
+        words = str(failing)
+        for value in self._unshown:
+            words = words.replace(f'"{value.reveal()}"', '"…"')
+        return type(failing)(words)
 
     @staticmethod
     def _look(connection: Connection) -> None:
@@ -148,6 +160,17 @@ class Server:
             )
             return [text]
         return []
+
+
+def _check(said: Mapping[str, object]) -> None:
+    """A password in a URL that is not encoded is taken apart, and parts of it would be shown as names and ports."""
+    names = (str(said.get(key) or "") for key in ("host", "dbname"))
+    ports = str(said.get("port") or "").split(",")
+    if any("@" in name[1:] for name in names) or not all(port.isdecimal() or not port for port in ports):
+        raise SpoolError(
+            'spool.dsn names no host and port as they should be: in a URL each "@", "/", ":", "?", "#" and "%" of a '
+            "password is percent-encoded"
+        )
 
 
 def _show(connection: Connection, name: str) -> str:

@@ -33,14 +33,20 @@ class Sessions:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T:
-        """What `question` finds, asked in this thread. Raises SpoolFailing, which begins with `what`."""
-        connection = self._connection()
-        try:
-            return question(connection, *arguments, **named)
-        except psycopg.Error as error:
-            if connection.closed or connection.broken:
-                self._forget(connection)
-            raise trouble(error, what) from error
+        """What `question` finds, asked in this thread; twice, if its session was over. Raises SpoolFailing.
+
+        That begins with `what`.
+        """
+        while True:
+            connection, is_new = self._connection()
+            try:
+                return question(connection, *arguments, **named)
+            except psycopg.Error as error:
+                over = connection.closed or connection.broken
+                if over:
+                    self._forget(connection)
+                if is_new or not over:
+                    raise trouble(error, what) from error
 
     def close(self) -> None:
         """End all of them."""
@@ -51,7 +57,8 @@ class Sessions:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def _connection(self) -> Connection:
+    def _connection(self) -> tuple[Connection, bool]:
+        """This thread's, and whether it was made just now."""
         with self._lock:
             if self._closed:
                 raise SpoolFailing("the spool is closed")
@@ -59,11 +66,12 @@ class Sessions:
         if found is not None and _has_ended(found):
             self._forget(found)
             found = None
-        if found is None:
-            found = self._server.connect()
-            with self._lock:
-                self._connections[get_ident()] = found
-        return found
+        if found is not None:
+            return found, False
+        found = self._server.connect()
+        with self._lock:
+            self._connections[get_ident()] = found
+        return found, True
 
     def _forget(self, connection: Connection) -> None:
         with self._lock:
