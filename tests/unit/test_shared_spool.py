@@ -175,6 +175,19 @@ def test_due_mail_gets_half_of_the_places(crew: Crew) -> None:
     assert not set(keys(crew.claim(spool, 100))) & set(claimed)
 
 
+def test_one_puts_reports_together(crew: Crew) -> None:
+    """Those that were put off as too many are the one's that speaks for all, so that they become one digest."""
+    one, other = crew.join("a"), crew.join("b")
+    crew.until(lambda: one.speaks or other.speaks)
+    first, second = (one, other) if one.speaks else (other, one)
+    key, uuid = one.next_id()
+    envelope = Envelope(key, uuid, "", (Recipient("a@example.com"),), time.time(), 9, report=True)
+    crew.wait(one.submit(Submission(envelope, b"", b"Sorry.\r\n\r\n", due=time.time() - 1)))
+
+    assert crew.claim(second) == []
+    assert keys(crew.claim(first)) == [key]
+
+
 def test_what_is_given_back_is_anybodys(crew: Crew) -> None:
     """By a settlement that says so, by release, and by the end of a process, which others hear of."""
     one, other = crew.join("a", room=3), crew.join("b")
@@ -581,7 +594,7 @@ def test_a_claim_goes_by_the_index(crew: Crew) -> None:
         envelope.key,
     )
     asked = [
-        (statements.CLAIM, (time.time(), "{}", 5, "{}", 10, 1)),
+        (statements.CLAIM, (time.time(), True, "{}", 5, "{}", 10, 1)),
         (statements.OBTAIN, (1, envelope.key)),
         (statements.OLDEST, (0,)),
         (statements.END_MAIL, ("{1}", "{0}", 0)),

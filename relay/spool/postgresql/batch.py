@@ -179,7 +179,7 @@ def _put_claim(round_: Round, process: int, write: Write) -> int:
     if write.obtain:
         return round_.put(statements.OBTAIN, (process, write.obtain))
     late, besides = (write.claims + 1) // 2, array([*write.besides])
-    return round_.put(statements.CLAIM, (write.now, besides, late, besides, write.claims, process))
+    return round_.put(statements.CLAIM, (write.now, str(write.reports), besides, late, besides, write.claims, process))
 
 
 def _named(leases: Mapping[int, Lease]) -> tuple[str, str]:

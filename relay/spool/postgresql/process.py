@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg import errors
+
 from relay.spool.postgresql.schema import ALERTS, LOCK
 from relay.spool.postgresql.server import Connection
 from relay.spool.spool import LEFT_UNDER_WAY, UNDER_WAY, SpoolFailing
@@ -94,8 +96,7 @@ def beat(connection: Connection, id_: int, idle: float | None, shown: tuple[int,
 
 def lead(connection: Connection) -> bool:
     """Be the one process that tells of the queue's alerts, or find that another one is."""
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (ALERTS,)).fetchone()
-    return bool(row and row[0])
+    return lock(connection, ALERTS) is not False
 
 
 def silent(connection: Connection, me: int) -> list[Silent]:
@@ -126,9 +127,12 @@ def unmark(connection: Connection) -> None:
     connection.execute(_UNMARK, (LEFT_UNDER_WAY, UNDER_WAY))
 
 
-def lock(connection: Connection, id_: int) -> bool:
-    """Hold the session lock of that name, or find that another one does."""
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (id_,)).fetchone()
+def lock(connection: Connection, id_: int) -> bool | None:
+    """Hold the session lock of that name, or find that another one does. None: the server has no such locks."""
+    try:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (id_,)).fetchone()
+    except (errors.UndefinedFunction, errors.FeatureNotSupported):
+        return None
     return bool(row and row[0])
 
 

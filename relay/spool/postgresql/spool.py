@@ -211,6 +211,7 @@ class PostgresqlSpool:
         """See SharedSpool."""
         write = Write()
         write.claims, write.now = limit, now
+        write.reports = self.speaks
         moment = time.monotonic()
         self._spoken_for = {key: until for key, until in self._spoken_for.items() if until > moment}
         write.besides = list(self._spoken_for)

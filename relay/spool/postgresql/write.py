@@ -39,6 +39,7 @@ def new_mail(submission: Submission, owned: bool) -> NewMail:
 class Write:
     """One of them. With nothing in it, it only finds out whether the server takes a commit.
 
+    reports   whether reports that were put off may be claimed: one process puts them together
     claims    how many mails to claim that are due at `now`; `obtain`: the key of the one to claim
     besides   keys of mails that are not to be claimed
     released  keys of mails that are not to be ours any more
@@ -58,6 +59,7 @@ class Write:
         "obtain",
         "octets",
         "released",
+        "reports",
         "settlement",
     )
 
@@ -69,6 +71,7 @@ class Write:
         self.released: Sequence[int] = ()
         self.claims = 0
         self.besides: Sequence[int] = ()
+        self.reports = True
         self.now = 0.0
         self.obtain = 0
         self.octets = 0
