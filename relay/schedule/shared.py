@@ -172,7 +172,7 @@ class SharedSchedule(Schedule):
                 mails = await self._claim(room)
                 for mail in mails:
                     self._come(mail)
-                if len(mails) > room // 2:  # deferred mail gets half of the places, so all may be that and more wait
+                if len(mails) >= (room + 1) // 2:  # half of the places is what deferred mail gets: more may wait
                     self._behind = True
             self._troubled = False
         except SpoolError as error:

@@ -15,9 +15,11 @@ from typing import Any
 import psycopg
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from relay.config.secret import Secret
 from relay.envelope import Envelope, Recipient
+from relay.schedule import SharedSchedule
 from relay.spool.postgresql import PostgresqlSpool, figures, open_spool, server, statements
 from relay.spool.spool import (
     LARGE,
@@ -188,6 +190,31 @@ def test_one_puts_reports_together(crew: Crew) -> None:
     assert keys(crew.claim(first)) == [key]
 
 
+def test_due_mail_fills_all_places_where_nothing_else_waits(crew: Crew) -> None:
+    """At once: each claim takes half of what is left, and the next one follows."""
+    other = crew.join()
+    for _ in range(12):
+        crew.submit(other)
+    for mail in crew.claim(other, 12):
+        crew.defer(other, mail, time.time() - 1)
+    spool = crew.join("b")
+    schedule: SharedSchedule
+    schedule = SharedSchedule(
+        spool,
+        Clock(),
+        time.time,
+        limit=100,
+        on_ready=lambda item, numbers: None,
+        on_trouble=pytest.fail,
+        free=lambda: 10 - len(schedule.items),
+        on_crashed=lambda key, times: None,
+    )
+    schedule.start()
+
+    crew.until(lambda: len(schedule.items) == 10)
+    schedule.stop()
+
+
 def test_what_is_given_back_is_anybodys(crew: Crew) -> None:
     """By a settlement that says so, by release, and by the end of a process, which others hear of."""
     one, other = crew.join("a", room=3), crew.join("b")
@@ -327,6 +354,21 @@ def test_one_speaks(crew: Crew) -> None:
     assert one.speaks != other.speaks
     first, second = (one, other) if one.speaks else (other, one)
     crew.kill(first)
+    crew.until(lambda: second.speaks)
+
+
+def test_another_one_speaks_when_that_one_is_frozen(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its session is there, and holds the lock: it is ended with the process."""
+    monkeypatch.setattr("relay.spool.postgresql.pulse.LONG", 0.0)
+    one, other = crew.join("a"), crew.join("b")
+    crew.until(lambda: one.speaks or other.speaks)
+    frozen, second = (one, other) if one.speaks else (other, one)
+    monkeypatch.setattr(frozen._pulse, "_safely", lambda step: False)
+    monkeypatch.setattr(frozen._pulse, "_wait", lambda seconds: time.sleep(0.05))
+    me = frozen._membership.member.id
+    past = "beat_at = now() - interval '40 s', until = now() - interval '10 s'"
+    crew.ask(f"UPDATE process SET {past} WHERE id = %s RETURNING 1", me)
+
     crew.until(lambda: second.speaks)
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import errors
 
 from relay.spool.postgresql.schema import ALERTS, LOCK
@@ -53,6 +55,10 @@ _FREE = (
 _UNMARK = (
     "UPDATE recipient SET reply = %s WHERE state = 2 AND reply = %s AND mail IN "
     "(SELECT key FROM mail WHERE key = mail AND owner IS NULL)"
+)
+_CUT_OFF = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND "
+    "(classid::bigint << 32 | objid::bigint) = %s"
 )
 _DROP_PIECES = "DELETE FROM piece WHERE body IN (SELECT body FROM upload WHERE process = %s)"
 _DROP_UPLOADS = "DELETE FROM upload WHERE process = %s"
@@ -139,6 +145,12 @@ def lock(connection: Connection, id_: int) -> bool | None:
 def unlock(connection: Connection, id_: int) -> None:
     """Let go of it."""
     connection.execute("SELECT pg_advisory_unlock(%s)", (id_,))
+
+
+def cut_off(connection: Connection, id_: int) -> None:
+    """End the session of one that is gone and frozen: with it goes whatever it held, the lock of alerts too."""
+    with suppress(psycopg.Error):  # a server that has no such locks
+        connection.execute(_CUT_OFF, (id_,))
 
 
 def clock(connection: Connection) -> float:

@@ -204,6 +204,7 @@ class Pulse:
         except psycopg.errors.LockNotAvailable:
             return  # its last commit is still under way
         if freed is not None:
+            process.cut_off(connection, other.id)
             self._on_gone(other.name, freed)
             self._on_heard(MAIL)
             self.say(MAIL)
