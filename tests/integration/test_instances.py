@@ -74,10 +74,16 @@ class Watched(Sink):
             self.done.setdefault(recipient.decode(), time.monotonic())
 
     def first_after(self, moment: float, recipients: list[str]) -> list[float]:
-        """For each of these that had no mail at that moment: how long after it somebody came with one."""
+        """For each of these that had no mail at that moment: how long after it somebody came with one.
+
+        0 where one was on its way then and came to its end: another process had it.
+        """
         waiting = [name for name in recipients if self.done.get(name, moment) >= moment]
         return [
-            min((at - moment for at in list(self.asked[name]) if at >= moment), default=float("inf"))
+            min(
+                (at - moment for at in list(self.asked[name]) if at >= moment),
+                default=0.0 if name in self.done else float("inf"),
+            )
             for name in waiting
         ]
 
