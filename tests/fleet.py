@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any, Self
 
 from tests.daemon import free_port
 from tests.running import Running, Settings, configure
+
+FIGURES = 1.5
+"""Seconds after which figures of the queue are surely not older than what others have done."""
 
 _ENDS = ("delivered", "bounced", "expired", "deleted")
 
@@ -47,6 +51,7 @@ class Fleet:
         self.checks = {name: free_port() for name in names}
         self.running: dict[str, Running] = {}
         self.lives: list[tuple[str, Running]] = []
+        self._settled_since: float | None = None
         for name in names:
             (folder / name).mkdir()
             own: Settings = {
@@ -132,6 +137,11 @@ class Fleet:
         return self.running[name].event(event)
 
     def is_settled(self) -> bool:
-        """Whether nothing waits but what is held, as one of those that run sees it."""
-        queue = next(iter(self.running.values())).health()["queue"]
-        return bool(queue["total"] == queue["held"])
+        """Whether nothing waits but what is held, as all that run have seen it for longer than figures may be old."""
+        queues = [each.health()["queue"] for each in self.running.values()]
+        if any(queue["total"] != queue["held"] for queue in queues):
+            self._settled_since = None
+            return False
+        now = time.monotonic()
+        self._settled_since = self._settled_since or now
+        return now - self._settled_since > FIGURES
