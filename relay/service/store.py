@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from relay.clock import SpoolClock
@@ -165,7 +165,7 @@ class SharedStore:
             committed=committed,
         )
         clock.resume(-spool.ahead, 0.0)
-        self._doubts = spool.doubts
+        self._doubts, self._left_held = spool.doubts, spool.left_held
         self._delivery: Delivery
         self.spool: SharedSpool = spool
         self.shared = self.spool
@@ -189,8 +189,9 @@ class SharedStore:
             events.error(f"all mail in memory is others' by now, and this process begins anew: {why}")
             delivery.hand_all_back()
 
-        def gone(name: str, freed: int) -> None:
+        def gone(name: str, freed: int, held: Sequence[tuple[str, str]]) -> None:
             events.warning(f"{name} has ended without a word; {freed} mails that it had are free")
+            self._tell_held(held)
 
         def wanted(key: int) -> None:
             if (item := delivery.item(key)) is not None:
@@ -219,6 +220,11 @@ class SharedStore:
         """See Store."""
         for doubt in self._doubts:
             self._events.warning(doubt)
+        self._tell_held(self._left_held)
+
+    def _tell_held(self, held: Sequence[tuple[str, str]]) -> None:
+        for uuid, address in held:
+            self._events.held(uuid, [address], LEFT_UNDER_WAY)
 
     def tick(self) -> None:
         """See Store. What no provider takes from here others may be able to deliver."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,7 +42,8 @@ class SharedSpool(Spool, Protocol):
     lost    told, with the reason, when nothing is ours any more
     noted   told all notes when another process has changed some
     wanted  told of a mail that another process asks for, by key
-    gone    told of each other process that has ended without a word, and how many mails are free by that
+    gone    told of each other process that has ended without a word, how many mails are free by that, and the id and
+            recipient of each whose final dot was under way
     """
 
     promised: int
@@ -52,7 +53,7 @@ class SharedSpool(Spool, Protocol):
     room: Callable[[], int]
     waits: Callable[[bool, float | None], None]
     lost: Callable[[str], None]
-    gone: Callable[[str, int], None]
+    gone: Callable[[str, int, Sequence[tuple[str, str]]], None]
     wanted: Callable[[int], None]
     noted: Callable[[Mapping[str, str]], None]
 

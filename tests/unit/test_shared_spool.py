@@ -243,13 +243,13 @@ def test_the_mail_of_the_dead(crew: Crew) -> None:
     marked = crew.submit(one)
     standing = Standing(0, marked.envelope.recipients[0], State.HELD, reply=UNDER_WAY)
     crew.wait(one.settle(Settlement(marked.envelope.key, marked.envelope.uuid, (standing,), turn=1)))
-    gone: list[tuple[str, int]] = []
-    other.gone = lambda name, freed: gone.append((name, freed))
+    gone: list[tuple[object, ...]] = []
+    other.gone = lambda *what: gone.append(what)
     began = time.monotonic()
     crew.kill(one)
     crew.until(lambda: bool(gone))
 
-    assert gone == [("a", 2)]
+    assert gone == [("a", 2, ((marked.envelope.uuid, "b@example.net"),))]
     assert time.monotonic() - began < 5
     assert crew.wait(other.held()) == Held(uncertain=1)
     assert crew.wait(other.find(marked.envelope.uuid)).standings[0].reply == LEFT_UNDER_WAY

@@ -57,9 +57,11 @@ def open_spool(
         id_ = random_bits(62)
         enter(sessions[1], id_)
         member = process.register(sessions[0], id_, name)
-        process.unmark(sessions[0])
+        held = process.unmark(sessions[0])
         writing, pulsing = sessions
-        return PostgresqlSpool(server, writing, pulsing, member, directory, name, reactor, now, random_bits, committed)
+        spool = PostgresqlSpool(server, writing, pulsing, member, directory, name, reactor, now, random_bits, committed)
+        spool.left_held = held
+        return spool
     except (psycopg.Error, SpoolError) as error:
         for session in sessions:
             with suppress(psycopg.Error):

@@ -54,7 +54,8 @@ _FREE = (
 )
 _UNMARK = (
     "UPDATE recipient SET reply = %s WHERE state = 2 AND reply = %s AND mail IN "
-    "(SELECT key FROM mail WHERE key = mail AND owner IS NULL)"
+    "(SELECT key FROM mail WHERE key = mail AND owner IS NULL) "
+    "RETURNING (SELECT uuid FROM mail WHERE key = mail), address"
 )
 _CUT_OFF = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND "
@@ -79,6 +80,14 @@ class Silent:
     id: int
     name: str
     expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What was a process's: how many mails, and the id and recipient of each final dot that was under way."""
+
+    mails: int
+    held: tuple[tuple[str, str], ...] = ()
 
 
 def register(connection: Connection, id_: int, name: str) -> Member:
@@ -110,8 +119,8 @@ def silent(connection: Connection, me: int) -> list[Silent]:
     return [Silent(*row) for row in connection.execute(_SILENT, (me,)).fetchall()]
 
 
-def bury(connection: Connection, id_: int, *, crashed: bool) -> int | None:
-    """End a process, the own one or one that is gone, in one commit; how many mails are free by that.
+def bury(connection: Connection, id_: int, *, crashed: bool) -> Freed | None:
+    """End a process, the own one or one that is gone, in one commit; what is free by that.
 
     None where it was not to be ended: another one has done that, or it has spoken meanwhile. Raises psycopg.Error.
     """
@@ -122,15 +131,15 @@ def bury(connection: Connection, id_: int, *, crashed: bool) -> int | None:
             return None
         connection.execute(_INHERIT, (id_,))
         freed = connection.execute(_FREE, (crashed, row[0], id_)).rowcount
-        connection.execute(_UNMARK, (LEFT_UNDER_WAY, UNDER_WAY))
+        held = unmark(connection)
         connection.execute(_DROP_PIECES, (id_,))
         connection.execute(_DROP_UPLOADS, (id_,))
-    return freed
+    return Freed(freed, held)
 
 
-def unmark(connection: Connection) -> None:
-    """What is HELD for a dot that was under way, and nobody has: uncertain."""
-    connection.execute(_UNMARK, (LEFT_UNDER_WAY, UNDER_WAY))
+def unmark(connection: Connection) -> tuple[tuple[str, str], ...]:
+    """What is HELD for a dot that was under way, and nobody has, is uncertain from now on; as in Freed."""
+    return tuple([(uuid, address) for uuid, address in connection.execute(_UNMARK, (LEFT_UNDER_WAY, UNDER_WAY))])
 
 
 def lock(connection: Connection, id_: int) -> bool | None:

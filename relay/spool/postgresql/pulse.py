@@ -59,7 +59,7 @@ class Pulse:
     on_beat     called in this thread at every beat: whether the server has heard it
     on_seen     called in this thread with what was found at each look, and when that began (time.monotonic)
     on_heard    called in this thread with what another process has said, or MAIL where one is gone
-    on_gone     called in this thread: the name of a process that is gone, and how many mails are free by that
+    on_gone     called in this thread: the name of a process that is gone, and what is free by that
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Pulse:
         on_beat: Callable[[bool], None],
         on_seen: OnSeen,
         on_heard: Callable[[str], None],
-        on_gone: Callable[[str, int], None],
+        on_gone: Callable[[str, process.Freed], None],
     ) -> None:
         self._server = server
         self._connection: Connection | None = connection

@@ -63,8 +63,9 @@ def _nobody(*_: object) -> None:
 class PostgresqlSpool:
     """See SharedSpool.
 
-    doubts  what an operator should know of the server
-    ahead   by how many seconds the server's clock, the scale of all processes, is ahead of this host's
+    doubts     what an operator should know of the server
+    left_held  id and recipient of each final dot that was under way when those ended that had it before
+    ahead      by how many seconds the server's clock, the scale of all processes, is ahead of this host's
     """
 
     backend = "postgresql"
@@ -86,6 +87,7 @@ class PostgresqlSpool:
         self.ahead = process.clock(connection) - time.time()
         self.notes: Mapping[str, str] = reading.notes(connection)
         self.left_under_way: Sequence[Mail] = ()
+        self.left_held: Sequence[tuple[str, str]] = ()
         self.quarantined: Callable[[Mail, State | None], None] = _nobody
         self.promised = 0
         self.shown = (0, 0, 0, 0)
@@ -94,7 +96,7 @@ class PostgresqlSpool:
         self.room: Callable[[], int] = lambda: 0
         self.waits: Callable[[bool, float | None], None] = _nobody
         self.lost: Callable[[str], None] = _nobody
-        self.gone: Callable[[str, int], None] = _nobody
+        self.gone: Callable[[str, int, Sequence[tuple[str, str]]], None] = _nobody
         self.wanted: Callable[[int], None] = _nobody
         self.noted: Callable[[Mapping[str, str]], None] = _nobody
         self._directory = directory
@@ -316,8 +318,8 @@ class PostgresqlSpool:
             self._spoken_for[key] = time.monotonic() + SPOKEN_FOR
             self.wanted(key)
 
-    def _gone(self, other: str, freed: int) -> None:
-        self.gone(other, freed)
+    def _gone(self, other: str, freed: process.Freed) -> None:
+        self.gone(other, freed.mails, freed.held)
 
     def _beat(self, heard: bool) -> None:
         """In the thread that says that we live."""
