@@ -648,3 +648,21 @@ def test_a_claim_goes_by_the_index(crew: Crew) -> None:
         lines = [line for (line,) in plan]
         assert not [line for line in lines if "Seq Scan on mail" in line or "Seq Scan on recipient" in line], lines
         assert not [line for line in lines if "Bitmap" in line], lines
+
+
+def test_nothing_is_begun_by_one_that_is_not_known(crew: Crew) -> None:
+    """From 25 s after the last beat that found its row, mail in memory may be another's."""
+    one = crew.join("a", room=1)
+    crew.submit(one)
+    assert one.in_force
+    one._heard_at -= 26
+    assert not one.in_force
+    crew.until(lambda: one.in_force)
+    one._heard_at -= 26
+    crew.ask("DELETE FROM process RETURNING 1")
+    crew.ask("DELETE FROM tally WHERE process <> 0 RETURNING 1")
+    lost: list[str] = []
+    one.lost = lost.append
+    crew.until(lambda: bool(lost))
+    crew.until(lambda: one.in_force)
+    assert not mine(one)

@@ -56,7 +56,7 @@ class Pulse:
     idle        for how many seconds the process has delivered nothing
     shown       by how much the figures that it shows differ from what is written of its mail
     before      since when mail is not old
-    on_beat     called in this thread at every beat: whether the server has heard it
+    on_beat     called in this thread at every beat: whether the server has heard it, and knows the process
     on_seen     called in this thread with what was found at each look, and when that began (time.monotonic)
     on_heard    called in this thread with what another process has said, or MAIL where one is gone
     on_gone     called in this thread: the name of a process that is gone, and what is free by that
@@ -88,6 +88,7 @@ class Pulse:
         self._on_gone = on_gone
         self._locked = member().id
         self.leads = False
+        self._known = True  # whether the last beat found its row
         self._beat_at = self._look_at = self._talk_at = 0.0
         self._said: SimpleQueue[str] = SimpleQueue()
         self._end = False
@@ -126,7 +127,7 @@ class Pulse:
                 self._reach()
             if now >= self._beat_at:
                 self._beat_at = now + PERIOD
-                self._on_beat(self._safely(self._beat))
+                self._on_beat(self._safely(self._beat) and self._known)
             if now >= self._look_at:
                 self._look_at = now + GLANCE
                 self._safely(self._look)
@@ -184,7 +185,7 @@ class Pulse:
             self._locked = me
             self._on_heard(NOTES)  # it may have been said while nobody listened
         self.leads = self.leads or process.lead(connection)
-        process.beat(connection, me, self._idle(), self._shown())
+        self._known = process.beat(connection, me, self._idle(), self._shown())
         for other in process.silent(connection, me):
             self._end_of(connection, other)
 
