@@ -66,10 +66,10 @@ class SharedSchedule(Schedule):
         """By how much what is in memory differs from what is written of it; the others are told that too."""
         more = dict.fromkeys(("ready", "active", "deferred", "held"), 0)
         for item in self.items.values():
-            waiting = [standing.state for standing in item.standings if standing.state.waiting]
-            if waiting:
+            written = self._shared.written(item.envelope.key)  # HELD, where a dot is marked as under way
+            if written is not None and written.waiting:
                 more[item.shown] += 1
-                more[SHOWN[min(waiting)]] -= 1
+                more[SHOWN[written]] -= 1
         shown = (more["ready"], more["active"], more["deferred"], more["held"])
         self._shared.shown = shown
         return shown

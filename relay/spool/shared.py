@@ -8,7 +8,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from relay.spool.spool import Mail, Spool
+from relay.spool.spool import Mail, Spool, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ class SharedSpool(Spool, Protocol):
 
     def has(self, key: int) -> bool:
         """Whether a mail is ours."""
+
+    def written(self, key: int) -> State | None:
+        """The first state that a recipient of a mail of ours is in, as that is written; None if it is not ours."""
 
     def claim(self, now: float, limit: int) -> Deferred[list[Mail]]:
         """Mails that nobody has and that are READY or due, at most `limit`: they are ours from now on."""

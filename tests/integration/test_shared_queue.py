@@ -118,6 +118,19 @@ def test_one_that_reaches_no_provider_hands_its_mail_on(tmp_path: Path, sink: Si
         assert {mail.id for mail in sink.wait_for(3, within=3.0)} == set(uuids)
 
 
+def test_a_dot_that_is_marked_is_one_active_mail(tmp_path: Path, sink: Sink, dsn: str) -> None:
+    """Where its crash would hold it, it is written down as held meanwhile; all show what it is."""
+    providers = [sink.table(on_uncertain="hold")]
+    with Fleet(tmp_path, ["a", "b"], providers, postgresql(dsn)) as fleet, sink.gate("."):
+        fleet.start()
+        fleet.running["a"].submit(letter("first"))
+        sink.wait_until_reached(".")
+        for name in "ab":
+            soon(lambda name=name: fleet.running[name].health()["queue"]["active"] == 1, name)  # type: ignore[misc]
+            queue_ = fleet.running[name].health()["queue"]
+            assert (queue_["total"], queue_["held"]) == (1, 0)
+
+
 def test_a_brake_is_everybody_s(tmp_path: Path, sink: Sink, dsn: str) -> None:
     """Refusals count together, the pause is everybody's, and so is its end."""
     sink.always(".", "550 5.7.1 Suspended")

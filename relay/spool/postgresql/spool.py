@@ -209,6 +209,11 @@ class PostgresqlSpool:
         """See SharedSpool."""
         return key in self._mine
 
+    def written(self, key: int) -> State | None:
+        """See SharedSpool."""
+        lease = self._membership.leases.get(key)
+        return None if lease is None else State(lease.state)
+
     def claim(self, now: float, limit: int) -> Deferred[list[Mail]]:
         """See SharedSpool."""
         write = Write()
