@@ -26,7 +26,7 @@ from relay.spool.postgresql.server import Server
 from relay.spool.postgresql.statements import CLAIM
 from tests.postgres import DISK, Postgres, build
 
-NEW = 3000
+NEW, ROUNDS = 3000, 5
 RATE = 100
 """Mails a second, while they come and go."""
 
@@ -53,9 +53,11 @@ class Shared:
             self.close()
             raise
 
-    def start(self, folder: Path, provider: int, connections: int) -> Mailrelay:
-        """One more instance."""
-        instance = Mailrelay(folder, provider, connections=connections, dsn=self.dsn)
+    def start(self, folder: Path, provider: int, connections: int, dsn: str = "") -> Mailrelay:
+        """One more instance, or one with another queue."""
+        instance = Mailrelay(folder, provider, connections=connections, dsn=dsn or self.dsn)
+        if dsn:
+            return instance
         self._instances.append(instance)
         return instance
 
@@ -110,7 +112,7 @@ def claims(dsn: str, times: int) -> tuple[str, float, float]:
     with Server(Secret(dsn), "bench").connect() as connection:
         for _ in range(times):
             with connection.transaction(force_rollback=True):
-                values: Any = (time.time(), "{}", 5, "{}", 10, 1)
+                values: Any = (time.time(), True, "{}", 5, "{}", 10, 1)
                 rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS) {CLAIM}", values).fetchall()  # type: ignore[call-overload]
             plan = "\n".join(row[0] for row in rows)
             said.append(
@@ -125,20 +127,27 @@ def waiting(mails: int) -> None:
     port = free_port()
     try:
         with closing(Shared(folder, port)) as peer:
-            empty = rate(peer.port, NEW)
-            print(f"taken with none waiting: {empty:.0f}/s", flush=True)
-            filled = rate(peer.port, mails - NEW)
+            filled = rate(peer.port, mails)
             print(f"taken until {mails:,} wait: {filled:.0f}/s, {peer.highest():.0f} MiB at most", flush=True)
-            later = rate(peer.port, NEW)
-            print(f"taken with {mails:,} waiting: {later:.0f}/s, {later / empty:.2f} of that", flush=True)
-            other = peer.start(folder / "other", port, 10)
-            again = rate(other.port, NEW)
-            print(f"an instance that starts then: ready after {other.ready:.1f} s, takes {again:.0f}/s, ", end="")
-            print(f"{other.highest():.0f} MiB at most", flush=True)
+            full = peer.start(folder / "full", port, 10)
+            print(f"an instance that starts then: ready after {full.ready:.1f} s", flush=True)
+            none, many = [], []
+            for number in range(ROUNDS):
+                with closing(peer.start(folder / f"none-{number}", port, 10, peer.server.new())) as empty:
+                    none.append(rate(empty.port, NEW))
+                    many.append(rate(full.port, NEW))
+            base, with_many = statistics.median(none), statistics.median(many)
+            print(f"taken with none: {base:.0f}/s ({_each(none)})")
+            print(f"taken with {mails:,}: {with_many:.0f}/s ({_each(many)}), {with_many / base:.2f} of that, ", end="")
+            print(f"{peer.highest():.0f} MiB at most", flush=True)
             plan, median, longest = claims(peer.dsn, 100)
             print(f"a claim of ten: {median:.2f} ms, the longest of 100 {longest:.2f} ms\n\n{plan}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _each(rates: list[float]) -> str:
+    return ", ".join(f"{rate:.0f}" for rate in rates)
 
 
 def churn(seconds: float) -> None:

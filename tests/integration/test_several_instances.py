@@ -78,6 +78,7 @@ class Site:
             "host=db1": f"host=127.0.0.1 port={first}",
             "/opt/mailrelay/bin": str(TWISTD.parent),
             "803$each": "$(cat $each.http)",
+            "sleep 2": "sleep 1.2",
             **self.ports,
         }
 
