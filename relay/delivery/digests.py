@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 from relay.bounce.digest import Account, read
 from relay.delivery.reports import Reports
 from relay.events import Events
-from relay.schedule import Item, Schedule
-from relay.spool.spool import Settlement, Spool, SpoolError, Standing, State, Submission
+from relay.schedule import LOST, Item, Schedule
+from relay.spool.spool import LostTurn, Settlement, Spool, SpoolError, Standing, State, Submission
 
 GATHER = 1.0
 """Seconds in which reports to one address that fall due are put together."""
@@ -85,9 +85,15 @@ class Digests:
         old = item.standings[0]
         standing = Standing(0, old.recipient, State.DELIVERED, reply="in a digest")
         envelope = item.envelope
-        await self._spool.settle(
-            Settlement(envelope.key, envelope.uuid, (standing,), reports, finished=True, turn=item.turn)
-        )
+        try:
+            await self._spool.settle(
+                Settlement(envelope.key, envelope.uuid, (standing,), reports, finished=True, turn=item.turn)
+            )
+        except LostTurn:  # it is another process's by now, which puts it into a digest of its own
+            item.turn = LOST
+            item.queued.clear()
+            self._schedule.show(item)
+            raise
         for report in reports:
             self._schedule.add(report)
         item.standings[0] = standing

@@ -26,7 +26,7 @@ from relay.outcome import Deferred, Outcome, OverLimit, ProviderFault, Rejected,
 from relay.reply import Reply, no_reply
 from relay.retry import Retry
 from relay.schedule import Schedule
-from relay.spool.spool import SpoolFull, State, Submission
+from relay.spool.spool import LostTurn, SpoolFull, State, Submission
 from relay.upstream.breaker import Breaker, Probes
 from relay.upstream.pool import Pool
 from relay.upstream.sender import Batch
@@ -648,6 +648,24 @@ def test_more_reports_than_an_hour_bears(limit: int) -> None:
     assert len(digests) == 1
     assert bytes(digests[0].body).count(b"b@example.net") >= 5  # type: ignore[arg-type]
     assert house.schedule.waiting == 0
+
+
+def test_a_report_that_is_another_process_s_when_its_digest_is_due() -> None:
+    """It is let go of, and not asked for again and again."""
+    house = House(names=["first"])
+    house.providers["first"].says = lambda batch: ((TAKEN if not batch.sender else NOBODY,), True)
+    for _ in range(21):
+        house.mail()
+    house.tick(3590.0)
+    (report,) = house.spool.mails.values()
+    house.spool.refuse = LostTurn("another process has this mail")
+    house.tick(60.0)
+
+    house.spool.refuse = None
+    before = len(house.providers["first"].batches)
+    house.tick(5.0)
+    assert report.envelope.key not in house.schedule.items
+    assert len(house.providers["first"].batches) == before
 
 
 def test_a_batch_without_an_answer_holds_up_no_other() -> None:

@@ -462,6 +462,14 @@ class TestServer:
         with pytest.raises(SpoolError, match=r"schema 99.*knows 1"):
             crew.join()
 
+    def test_a_server_that_hangs(self, crew: Crew) -> None:
+        """No mail is to be begun where none was written for so long; that is over with the first that is."""
+        spool = crew.join("a")
+        with psycopg.connect(crew.dsn) as other:
+            other.execute("LOCK TABLE tally")
+            soon(lambda: not spool.health.writable, "it is found out", within=10.0)
+        soon(lambda: spool.health.writable, "it goes on")
+
     def test_away_and_back(self, tmp_path: Path) -> None:
         """What is asked for meanwhile fails; leases, figures and outcomes go on where they were."""
         with Postgres(build("pip")) as server:

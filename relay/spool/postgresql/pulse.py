@@ -144,12 +144,12 @@ class Pulse:
         return max((at if self._said.empty() else min(at, self._talk_at)) - time.monotonic(), 0.0)
 
     def _wait(self, seconds: float) -> None:
-        connection = self._connection
-        sockets = [self._wakened] if connection is None else [self._wakened, connection.fileno()]
-        ready, _, _ = select.select(sockets, [], [], seconds)
-        if self._wakened in ready:
-            with suppress(BlockingIOError):
-                os.read(self._wakened, 4096)
+        poll = select.poll()  # whatever the number of a descriptor, which select() bounds
+        poll.register(self._wakened, select.POLLIN)
+        self._safely(lambda connection: poll.register(connection.fileno(), select.POLLIN))
+        poll.poll(seconds * 1000)
+        with suppress(BlockingIOError):
+            os.read(self._wakened, 4096)
 
     def _safely(self, step: Callable[[Connection], None]) -> bool:
         """Do it where there is a session; whether that worked."""

@@ -47,6 +47,9 @@ from relay.spool.spool import (
 IN_FORCE = LEASE - 5
 """Seconds after the last sign of life that was heard until which what is ours surely is."""
 
+ANSWERS = 5.0
+"""Seconds after the last commit until which the server is believed to take another one: one is tried every second."""
+
 SPOKEN_FOR = 1.0
 """Seconds for which a mail that somebody has asked for is not claimed by others."""
 
@@ -138,7 +141,9 @@ class PostgresqlSpool:
     @property
     def health(self) -> Health:
         """See Spool. The volume is that of the control socket, where nothing of any mail is."""
-        return replace(self._volume, writable=self._writer.writable, checked_at=self._writer.looked_at)
+        at = self._writer.looked_at
+        writable = self._writer.writable and self._now() - at < ANSWERS
+        return replace(self._volume, writable=writable, checked_at=at)
 
     @property
     def oldest(self) -> float | None:
@@ -318,7 +323,7 @@ class PostgresqlSpool:
             self.waits(True, None)
         elif word == NOTES:
             self._reader.notes().addCallbacks(self.noted, _nobody)
-        elif word.startswith(WANT):
+        elif word.startswith(WANT) and word.removeprefix(WANT).isdecimal():
             key = int(word.removeprefix(WANT))
             self._spoken_for[key] = time.monotonic() + SPOKEN_FOR
             self.wanted(key)
