@@ -190,6 +190,18 @@ def test_one_puts_reports_together(crew: Crew) -> None:
     assert keys(crew.claim(first)) == [key]
 
 
+def test_reports_that_nobody_puts_together(crew: Crew) -> None:
+    """Who is to may have no provider: in a minute they are anybody's."""
+    one, other = crew.join("a"), crew.join("b")
+    crew.until(lambda: one.speaks or other.speaks)
+    silent = other if one.speaks else one
+    key, uuid = silent.next_id()
+    envelope = Envelope(key, uuid, "", (Recipient("a@example.com"),), time.time(), 9, report=True)
+    crew.wait(silent.submit(Submission(envelope, b"", b"Sorry.\r\n\r\n", due=time.time() - 61)))
+
+    assert keys(crew.claim(silent)) == [key]
+
+
 def test_due_mail_fills_all_places_where_nothing_else_waits(crew: Crew) -> None:
     """At once: each claim takes half of what is left, and the next one follows."""
     other = crew.join()

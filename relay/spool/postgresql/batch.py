@@ -24,6 +24,10 @@ from relay.spool.spool import Settlement
 Rows = list[tuple[Any, ...]]
 
 
+LEFT = 60.0
+"""Seconds for which a report that was put off waits for the process that puts them together: then anybody takes it."""
+
+
 class Batch:
     """See the module's docstring. `changed` holds the leases that are others, or none, after the commit.
 
@@ -179,7 +183,8 @@ def _put_claim(round_: Round, process: int, write: Write) -> int:
     if write.obtain:
         return round_.put(statements.OBTAIN, (process, write.obtain))
     late, besides = (write.claims + 1) // 2, array([*write.besides])
-    return round_.put(statements.CLAIM, (write.now, str(write.reports), besides, late, besides, write.claims, process))
+    whose = str(write.reports), write.now - LEFT
+    return round_.put(statements.CLAIM, (write.now, *whose, besides, late, besides, write.claims, process))
 
 
 def _named(leases: Mapping[int, Lease]) -> tuple[str, str]:

@@ -101,8 +101,8 @@ ADOPT = f"SELECT {FOUND} FROM mail m WHERE key = ANY (%s::bigint[]) FOR UPDATE O
 """Mail that is written about without a lease: locked until the commit, whoever has it."""
 
 CLAIM = (
-    "WITH late AS (SELECT key FROM mail WHERE owner IS NULL AND due > 0 AND due <= %s AND (%s OR NOT report) "
-    "AND key <> ALL (%s::bigint[]) "
+    "WITH late AS (SELECT key FROM mail WHERE owner IS NULL AND due > 0 AND due <= %s "
+    "AND (%s OR NOT report OR due <= %s) AND key <> ALL (%s::bigint[]) "
     "ORDER BY due, key LIMIT %s "
     "FOR UPDATE SKIP LOCKED), "
     "fresh AS (SELECT key FROM mail WHERE owner IS NULL AND due = 0 AND key <> ALL (%s::bigint[]) "
