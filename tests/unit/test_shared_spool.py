@@ -656,7 +656,7 @@ def test_a_claim_goes_by_the_index(crew: Crew) -> None:
         envelope.key,
     )
     asked = [
-        (statements.CLAIM, (time.time(), True, "{}", 5, "{}", 10, 1)),
+        (statements.CLAIM, (time.time(), True, 0.0, "{}", 5, "{}", 10, 1)),
         (statements.OBTAIN, (1, envelope.key)),
         (statements.OLDEST, (0,)),
         (statements.END_MAIL, ("{1}", "{0}", 0)),
