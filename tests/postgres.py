@@ -6,6 +6,8 @@ test does, its servers run as `nobody`. Nothing here touches a server that the m
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import functools
 import importlib.util
 import os
@@ -40,6 +42,8 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",  # below its folder: in /dev/shm what a kill leaves stays for ever
 }
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 _STOPS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
@@ -76,6 +80,11 @@ def _run(*command: str | Path) -> str:
     return done.stdout
 
 
+def _end_with_us() -> None:
+    """In a process that was made just now: it gets SIGQUIT when the thread that has made it ends, however it does."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
 def _as_user() -> dict[str, Any]:
     return {} if USER is None else {"user": USER, "group": pwd.getpwnam(USER).pw_gid, "extra_groups": []}
 
@@ -101,11 +110,7 @@ class Build:
 _rest = ExitStack()
 """What is removed when all tests are over."""
 
-
-def close() -> None:
-    """Remove what servers had in common."""
-    _rest.close()
-    build.cache_clear()
+atexit.register(_rest.close)
 
 
 @functools.cache
@@ -185,6 +190,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_end_with_us,
             )
 
     def start(self) -> None:
@@ -292,4 +298,3 @@ class Servers:
     def close(self) -> None:
         """End them."""
         self._open.close()
-        close()
