@@ -74,6 +74,13 @@ class Attempts:
         """Those of one mail."""
         return (attempt for attempt in self._attempts if attempt.item is item)
 
+    def began(self, item: Item, number: int, now: float) -> tuple[str, float] | None:
+        """At which provider one is under way for a recipient, and for how many seconds."""
+        for attempt in self.of(item):
+            if number in attempt.numbers:
+                return attempt.pool.name, now - attempt.began
+        return None
+
     def withdraw(self, item: Item) -> list[int]:
         """Have nothing follow on those of a mail; the recipients that would have."""
         numbers: list[int] = []

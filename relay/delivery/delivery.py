@@ -1,8 +1,7 @@
 """Delivery: hands mail that is due to providers and writes down what came of it.
 
 `pump` takes from the lines as long as there are workers and connections. A transaction ends in one settlement, one
-commit for all its recipients, and only then is anything logged, counted or tried on. Callers: the schedule (`ready`),
-the pools (`changed`), the service.
+commit for all its recipients, and only then is anything logged, counted or tried on.
 
 Failure: an outcome that cannot be written is kept and written again every second; until then nothing new is begun.
 """
@@ -173,11 +172,8 @@ class Delivery:
             self.hand_back(item)
 
     def began(self, item: Item, number: int) -> tuple[str, float] | None:
-        """At which provider a transaction is under way for a recipient, and for how many seconds."""
-        for attempt in self._attempts.of(item):
-            if number in attempt.numbers:
-                return attempt.pool.name, self._clock.seconds() - attempt.began
-        return None
+        """See Attempts."""
+        return self._attempts.began(item, number, self._clock.seconds())
 
     def seen_to(self, item: Item) -> None:
         """A person has decided about a mail: it is suspected of nothing any more."""
