@@ -144,9 +144,7 @@ class Delivery:
 
     def room(self) -> int:
         """How many more transactions might begin, were there mail for them: what a shared queue is asked for."""
-        if self._stopping or self._ledger.unwritten or not self._spool.in_force:
-            return 0
-        if not self.may_begin:
+        if self._stopping or self._ledger.unwritten or not (self._spool.in_force and self.may_begin):
             return 0
         under_way = len(self._attempts) - self._attempts.stalled - len(self._ledger)
         return self.settings.workers - under_way - self.lines.waiting()
@@ -324,12 +322,11 @@ class Delivery:
             self.lines.put(Task(item, list(attempt.again), failed=attempt.pool.name if failed else ""), first=True)
         elif attempt.again:  # the disk failed while the body left
             self.lines.pause(Task(item, list(attempt.again), now + AGAIN))
-        if attempt.rest:
-            rest, attempt.rest = attempt.rest, []
-            if self.settings.batch_delay:
-                self.lines.pause(Task(item, rest, now + self.settings.batch_delay))
-            else:
-                self.lines.put(Task(item, rest))
+        rest, attempt.rest = attempt.rest, []
+        if rest and self.settings.batch_delay:
+            self.lines.pause(Task(item, rest, now + self.settings.batch_delay))
+        elif rest:
+            self.lines.put(Task(item, rest))
 
     def _end(self, attempt: Attempt) -> None:
         item = attempt.item

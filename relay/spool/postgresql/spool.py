@@ -106,7 +106,6 @@ class PostgresqlSpool:
         self._reactor = reactor
         self._now = now
         self._random_bits = random_bits
-        self._committed = committed
         self._member = member
         self._mine: set[int] = set()
         self._spoken_for: dict[int, float] = {}
@@ -117,7 +116,7 @@ class PostgresqlSpool:
         self.newest = time_of(last)
         self._ids = Ids(last, now, random_bits, member.slot, SLOTS)
         self._membership = membership = Membership(connection, member, name, random_bits)
-        self._writer = Writer(server, connection, membership, reactor, now, self._group_written, self._lost)
+        self._writer = Writer(server, connection, membership, reactor, now, committed, self._lost)
         self.tally = Tally(*self.figures.written)
         self._reader = reader = Reader(server, reactor, lambda: self._membership.member.id, self._hold)
         self.origins, self.held, self.admit = reader.origins, reader.held, reader.admit
@@ -133,7 +132,7 @@ class PostgresqlSpool:
             self._beat,
             self._look,
             lambda word: reactor.callFromThread(self._heard, word),
-            lambda other, freed: reactor.callFromThread(self._gone, other, freed),
+            lambda other, freed: reactor.callFromThread(lambda: self.gone(other, freed.mails, freed.held)),
         )
         self._writer.start()
         self._pulse.start()
@@ -308,10 +307,6 @@ class PostgresqlSpool:
         await self.settle(quarantine(found))
         self.quarantined(found.mail, found.was)
 
-    def _group_written(self, writes: int, seconds: float) -> None:
-        if writes:
-            self._committed(writes, seconds)
-
     def _lost(self, why: str) -> None:
         """In the reactor's thread: nothing is ours any more."""
         self._mine.clear()
@@ -328,9 +323,6 @@ class PostgresqlSpool:
             self._spoken_for[key] = time.monotonic() + SPOKEN_FOR
             self.wanted(key)
 
-    def _gone(self, other: str, freed: process.Freed) -> None:
-        self.gone(other, freed.mails, freed.held)
-
     def _beat(self, heard: bool) -> None:
         """In the thread that says that we live."""
         if heard:
@@ -343,10 +335,7 @@ class PostgresqlSpool:
         """In that thread, too."""
         self._membership.seen(at, seen.oldest)
         self._seen = seen
-        self._reactor.callFromThread(self._tell_what_waits, seen)
-
-    def _tell_what_waits(self, seen: Seen) -> None:
-        self.waits(seen.ready, seen.due)
+        self._reactor.callFromThread(lambda: self.waits(seen.ready, seen.due))
 
     def _end(self, closed: Deferred[None]) -> None:
         connection = self._writer.join()

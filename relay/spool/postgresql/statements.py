@@ -105,12 +105,13 @@ CLAIM = (
     "AND (%s OR NOT report OR due <= %s) AND key <> ALL (%s::bigint[]) "
     "ORDER BY due, key LIMIT %s "
     "FOR UPDATE SKIP LOCKED), "
-    "fresh AS (SELECT key FROM mail WHERE owner IS NULL AND due = 0 AND key <> ALL (%s::bigint[]) "
+    "fresh AS (SELECT key FROM mail WHERE owner IS NULL AND due <= 0 AND key <> ALL (%s::bigint[]) "
     "ORDER BY due, key LIMIT %s - (SELECT count(*) FROM late) FOR UPDATE SKIP LOCKED), "
     "m AS (UPDATE mail SET owner = %s, generation = generation + 1, taken_at = now() "
     "WHERE key = ANY (ARRAY(SELECT key FROM late UNION ALL SELECT key FROM fresh)) RETURNING *) "
     f"SELECT {FOUND}, {SMALL} FROM m ORDER BY m.due, m.key"
 )
+"""`due <= 0` where `= 0` says as much: for that, with figures of yesterday, a planner walks all mails by their keys."""
 
 OBTAIN = (
     "WITH m AS (UPDATE mail SET owner = %s, generation = generation + 1, taken_at = now() "

@@ -135,7 +135,8 @@ class Writer:
                 write.done.callback(write.answer)
             else:
                 write.done.errback(write.error)
-        self._on_group(sum([write.counts for write in group]), seconds)
+        if writes := sum([write.counts for write in group]):
+            self._on_group(writes, seconds)
 
     def _write(self, group: Sequence[Write]) -> None:
         """Commit the group. What failed has its `error`."""
