@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from relay.clock import SpoolClock
+from relay.clock import DRIFT, SpoolClock
 from relay.config import Config
 from relay.delivery.crashes import Crashes
 from relay.delivery.delivery import Delivery
@@ -18,9 +18,6 @@ from relay.schedule import Schedule, SharedSchedule
 from relay.spool.shared import SharedSpool
 from relay.spool.spool import LEFT_UNDER_WAY, Settlement, Spool
 from relay.spool.sqlite import SqliteSpool, open_spool
-
-DRIFT = "drift"
-"""The note in which it is kept how far the system's clock was set since the mail was taken."""
 
 LEAP = 5.0
 """Seconds by which a clock is set before that is worth a note."""
