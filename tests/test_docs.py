@@ -57,7 +57,14 @@ def test_the_configuration_in_the_readme(tmp_path: Path) -> None:
 def test_some_tests_by_make() -> None:
     """`make test TESTS=…` runs those and no others."""
     some = "tests/unit -k sqlite"
-    make = ["make", "--dry-run", "--assume-old=.venv/installed-to-test", "test", f"TESTS={some}"]
+    make = [
+        "make",
+        "--no-print-directory",
+        "--dry-run",
+        "--assume-old=.venv/installed-to-test",
+        "test",
+        f"TESTS={some}",
+    ]
     line = subprocess.run(make, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     _, *arguments = shlex.split(line)
 
