@@ -135,11 +135,12 @@ def peers(case: Case) -> dict[str, Callable[[Path, int], Peer]]:
     }
     for depth in case.depths:
         name = "mailrelay" if case.depths == (1,) else f"mailrelay, depth {depth}"
-        found[name] = lambda folder, port, depth=depth: Mailrelay(  # type: ignore[misc]
+        found[name] = lambda folder, port, depth=depth: Mailrelay(  # type: ignore[misc]  # of a lambda with a default
             folder, port, connections=case.connections, workers=case.workers, depth=depth
         )
     for count in case.instances:
-        found[f"mailrelay, PostgreSQL, {count} instance{'s' * (count > 1)}"] = lambda folder, port, count=count: Shared(  # type: ignore[misc]
+        name = f"mailrelay, PostgreSQL, {count} instance{'s' * (count > 1)}"
+        found[name] = lambda folder, port, count=count: Shared(  # type: ignore[misc]  # the same
             folder, port, instances=count, connections=case.connections
         )
     return found

@@ -107,7 +107,7 @@ def _fill(directory: Path, count: int) -> None:
     for begun in range(1, count + 1):
         spool.submit(_mail(spool)).addCallback(done)
         if begun % GROUP == 0 or begun == count:
-            calls.until(lambda wanted=begun - GROUP: durable >= wanted)  # type: ignore[misc]
+            calls.until(lambda wanted=begun - GROUP: durable >= wanted)  # type: ignore[misc]  # a lambda with a default
     calls.until(lambda: durable == count)
     closed: list[object] = []
     spool.close().addCallback(closed.append)

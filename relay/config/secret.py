@@ -113,7 +113,7 @@ def _text(path: Path) -> str:
     """The text in `path` without the line end at its end. Raises Wrong."""
     try:
         # Without O_NONBLOCK a FIFO that nobody writes to would hold up the start for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  # pathlib takes no descriptor
             octets = file.read(_LARGEST + 1)
     except OSError as error:
         raise Wrong(f"{path} cannot be read: {error.strerror}", "name a file that this user may read") from None

@@ -113,7 +113,7 @@ class Folder:
 
     def names(self) -> list[str]:
         """What lies there, the oldest mail first, as far as names tell."""
-        found = sorted(os.listdir(self._folder))  # noqa: PTH208  pathlib knows no descriptors
+        found = sorted(os.listdir(self._folder))  # noqa: PTH208  # pathlib knows no descriptors
         present = set(found)
         self._told = {(name, inode) for name, inode in self._told if name in present}
         return found

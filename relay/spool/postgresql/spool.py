@@ -102,10 +102,8 @@ class PostgresqlSpool:
         self.gone: Callable[[str, int, Sequence[tuple[str, str]]], None] = _nobody
         self.wanted: Callable[[int], None] = _nobody
         self.noted: Callable[[Mapping[str, str]], None] = _nobody
-        self._directory = directory
-        self._reactor = reactor
-        self._now = now
-        self._random_bits = random_bits
+        self._directory, self._reactor = directory, reactor
+        self._now, self._random_bits = now, random_bits
         self._member = member
         self._mine: set[int] = set()
         self._spoken_for: dict[int, float] = {}
@@ -115,8 +113,8 @@ class PostgresqlSpool:
         last = reading.last_key(connection)
         self.newest = time_of(last)
         self._ids = Ids(last, now, random_bits, member.slot, SLOTS)
-        self._membership = membership = Membership(connection, member, name, random_bits)
-        self._writer = Writer(server, connection, membership, reactor, now, committed, self._lost)
+        self._membership = Membership(connection, member, name, random_bits)
+        self._writer = Writer(server, connection, self._membership, reactor, now, committed, self._lost)
         self.tally = Tally(*self.figures.written)
         self._reader = reader = Reader(server, reactor, lambda: self._membership.member.id, self._hold)
         self.origins, self.held, self.admit = reader.origins, reader.held, reader.admit
