@@ -165,7 +165,7 @@ def test_killed_at_an_arrow(bench: Bench, tmp_path: Path, call: str, when: int) 
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize(
     ("call", "error", "when"),
-    [("fdatasync", "EIO", "14+4"), ("pwrite64", "ENOSPC", "70+60"), ("fsync", "EIO", "3+3"), ("rename", "EIO", "1+2")],
+    [("fdatasync", "EIO", "14+3"), ("pwrite64", "ENOSPC", "70+60"), ("fsync", "EIO", "3+3"), ("rename", "EIO", "1+2")],
 )
 def test_a_disk_that_fails_at_times(bench: Bench, tmp_path: Path, call: str, error: str, when: str) -> None:
     """What was refused is not there, and all else goes on."""
