@@ -19,7 +19,7 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 PIECE = 256 * 1024
-_END = re.compile(rb"\r\n\.\r\n")
+_END = b"\r\n.\r\n"
 _NAME = re.compile(rb"Message-I[dD]: *<([^>]*)>")
 _NUMBER = re.compile(rb"X-Number: *([0-9]+)")
 _LOOKED_AT = 2048
@@ -102,17 +102,16 @@ class Dialogue:
 
     def _data(self, octets: bytes, answers: list[bytes]) -> bytes:
         """What follows the end of the content, if it is there."""
-        seen = self._tail + octets
-        end = _END.search(seen)
-        if end is None:
+        end = _behind_end(self._tail, octets)
+        if end < 0:
             self._content(octets)
-            self._tail = seen[-4:]
+            self._tail = octets[-4:] if len(octets) >= 4 else (self._tail + octets)[-4:]
             return b""
-        self._content(octets[: end.end() - len(self._tail)])
+        self._content(octets[:end])
         self._size -= len(b".\r\n")
         self._in_data = False
         self._taken(answers)
-        return seen[end.end() :]
+        return octets[end:]
 
     def _chunk(self, octets: bytes, answers: list[bytes]) -> bytes:
         piece, rest = octets[: self._left], octets[self._left :]
@@ -158,6 +157,22 @@ class Dialogue:
                 answer = b"221 bye\r\n"
         answers.append(answer)
         return line[:4].upper() != b"QUIT"
+
+
+def _behind_end(tail: bytes, octets: bytes) -> int:
+    """Where in `octets`, which follow `tail`, the content has ended; -1 if it goes on.
+
+    A dot is looked for alone, which C does forty times as fast as it looks for the five octets.
+    """
+    across = (tail + octets[:4]).find(_END)
+    if across >= 0:
+        return across + len(_END) - len(tail)
+    dot = octets.find(b".")
+    while dot >= 0:
+        if octets[dot - 2 : dot + 3] == _END:
+            return dot + 3
+        dot = octets.find(b".", dot + 1)
+    return -1
 
 
 class Sink:
@@ -217,6 +232,8 @@ def _serve(tally: Tally, port: Any, ready: Event, chunking: bool) -> None:
     dialogues: dict[int, Dialogue] = {}
     poll = select.epoll()
     poll.register(server, select.EPOLLIN)
+    piece = bytearray(PIECE)  # one for all: to have recv allocate as much costs more than all else here
+    view = memoryview(piece)
     ready.set()
     while True:
         for descriptor, _ in poll.poll():
@@ -229,8 +246,8 @@ def _serve(tally: Tally, port: Any, ready: Event, chunking: bool) -> None:
                 continue
             dialogue = dialogues[descriptor]
             try:
-                octets = dialogue.connection.recv(PIECE)
-                goes_on = bool(octets) and dialogue.receive(octets)
+                length = dialogue.connection.recv_into(piece)
+                goes_on = bool(length) and dialogue.receive(bytes(view[:length]))
             except OSError:
                 goes_on = False
             if not goes_on:
