@@ -1,7 +1,7 @@
 # make run    a relay, a provider to play with and the status page, here and now
 # make test   every test, warnings being errors, with coverage      (TESTS="tests/unit -k sqlite" for some)
 # make check  format, lint, types, then every test
-# make bench  beside Postfix (Debian's; as root), and with a long queue; CASES="backlog million --write" for some
+# make bench  beside Postfix (Debian's; as root, with strace); CASES="backlog million --write" for some, into the docs
 # make fuzz   any octets as commands and as content, SECONDS=300 for each, then sessions at random
 
 PYTHON := python3 python3.14 python3.13 python3.12 python3.11 python

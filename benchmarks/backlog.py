@@ -9,55 +9,73 @@ from __future__ import annotations
 import queue
 import random
 import shutil
+import statistics
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-from benchmarks.figures import Figures, load
-from benchmarks.peers import Mailrelay, Peer, free_port
+from benchmarks.figures import Figures, Highest, load
+from benchmarks.group import Group
+from benchmarks.peers import Mailrelay, free_port
 from benchmarks.sink import Sink
+from benchmarks.stage import Start
+from benchmarks.stage import folder as made
 from relay.envelope import Envelope, Recipient
 from relay.spool.spool import Submission
 from relay.spool.sqlite import SqliteSpool, open_spool
 
+HEAD = "| waiting | peer | ready after, s | accepted/s | × | drained/s | × | MiB | commit |"
+WAITING = (0, 100_000, 1_000_000)
+NEW = 6000
+"""Mails that are handed in where others wait, and as many that are delivered."""
+
 SIZE = 4096
-SESSIONS = 20
 GROUP = 1000
 PATIENCE = 60.0
 """Seconds without an arrival after which what is missing is not coming any more."""
 
 
-def drained(mails: int, folder: Path, start: Callable[[Path, int], Peer]) -> Figures:
+def drained(mails: int, folder: Path, start: Start) -> Figures:
     """Taken per second while nobody listens, arrived per second from the moment that somebody does."""
     port = free_port()
-    with closing(start(folder / "peer", port)) as peer:
-        before, began = peer.cpu(), time.monotonic()
-        load(peer.port, mails, size=SIZE, sessions=SESSIONS).wait()
-        taken, memory = time.monotonic() - began, peer.memory()
-        sink = Sink(port=port)
-        try:
+    with ExitStack() as later, closing(start(folder / "peer", port)) as peer:
+        group, highest = later.enter_context(closing(Group(peer))), Highest(peer)
+        before, began = group.cpu(), time.monotonic()
+        source = load(peer.port, mails)
+        while source.poll() is None:
+            highest.look()
+            time.sleep(0.01)
+        taken = time.monotonic() - began
+        with closing(Sink(port=port)) as sink:
             peer.retry()
             began = moved = time.monotonic()
             last = 0
-            while sink.count < mails and time.monotonic() - moved < PATIENCE:
+            while sink.count - sink.twice < mails and time.monotonic() - moved < PATIENCE:
                 if sink.count != last:
                     last, moved = sink.count, time.monotonic()
-                memory = max(memory, peer.memory())
-                time.sleep(0.05)
-            arrived = moved - began
-            missing = mails - sink.count
-        finally:
-            sink.close()
-        return Figures(mails / taken, mails / arrived, (peer.cpu() - before) / mails * 1000, memory, missing)
+                highest.look()
+                time.sleep(0.01)
+            arrived = time.monotonic() - began if sink.count - sink.twice >= mails else moved - began
+            cpu = (group.cpu() - before) / mails * 1000
+            missing = mails - (sink.count - sink.twice)
+            return Figures(
+                mails / taken, mails / arrived, cpu, highest.memory, highest.idle, missing, sink.twice, sink.cut
+            )
 
 
 class Waiting:
-    """A spool in which `count` mails wait; `ready` is in seconds after a kill, `taken` per second, `memory` in MiB."""
+    """A spool in which `count` mails wait: a daemon is killed and started on it, and takes and delivers new ones.
+
+    ready           seconds from each start to the greeting
+    taken, arrived  per second, while nobody listens at the provider, and once somebody does
+    memory          MiB at most
+    """
 
     def __init__(self, folder: Path, count: int) -> None:
         self.count = count
         self.taken: list[float] = []
+        self.arrived: list[float] = []
         self.ready: list[float] = []
         self.memory = 0.0
         self._folder = folder
@@ -67,7 +85,10 @@ class Waiting:
             _fill(folder / "spool", count)
 
     def run(self, mails: int) -> None:
-        """Start it, kill it, start it again, and hand in more. What was empty is emptied first."""
+        """Start it, kill it, start it again, hand in so many and have as many delivered.
+
+        What was empty is emptied first; of a million that wait each run takes these few away.
+        """
         if not self.count:
             shutil.rmtree(self._folder / "spool", ignore_errors=True)
         with closing(Mailrelay(self._folder, self._port, connections=10)) as relay:
@@ -75,9 +96,35 @@ class Waiting:
         with closing(Mailrelay(self._folder, self._port, connections=10)) as relay:
             self.ready.append(relay.ready)
             began = time.monotonic()
-            load(relay.port, mails, size=SIZE, sessions=SESSIONS).wait()
+            load(relay.port, mails).wait()
             self.taken.append(mails / (time.monotonic() - began))
-            self.memory = max(self.memory, relay.highest())
+            with closing(Sink(port=self._port)) as sink:
+                relay.retry()
+                began = time.monotonic()
+                sink.wait(mails, PATIENCE)
+                self.arrived.append(min(sink.count, mails) / (time.monotonic() - began))
+                self.memory = max(self.memory, relay.highest())
+                relay.kill()
+
+
+def rows(rounds: int, commit: str) -> Iterator[str]:
+    """What a long queue costs: each number that waits, in turn, so many times."""
+    with made() as place:
+        spools = [Waiting(place / str(count), count) for count in WAITING]
+        for _ in range(rounds):
+            for spool in spools:
+                spool.run(NEW)
+        for spool in spools:
+            yield (
+                f"| {spool.count:,} | mailrelay | {statistics.median(spool.ready):.2f} "
+                f"| {_beside(spool.taken, spools[0].taken)} | {_beside(spool.arrived, spools[0].arrived)} "
+                f"| {spool.memory:.0f} | {commit} |"
+            )
+
+
+def _beside(own: Sequence[float], base: Sequence[float]) -> str:
+    median = statistics.median(own)
+    return f"{median:.0f} | {median / statistics.median(base):.2f}"
 
 
 class _Calls:

@@ -1,33 +1,40 @@
-"""`python -m benchmarks.fairness`: how long one mail takes, while others are on their way. As root.
+"""Fairness: how long one mail takes, while others are on their way.
 
-From the final dot to its 250, and from there to the provider's 250, at half of the rate that is taken at most, and
-while a backlog drains; and a single mail while another one goes out to a thousand recipients.
+From the final dot to its 250, and from there to the provider's 250: at half of the rate that a peer can carry, while a
+backlog drains, and while a mail to a thousand recipients goes out.
 """
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from benchmarks.figures import load
 from benchmarks.pace import Sent, paced, single
-from benchmarks.peers import Mailrelay, Peer, Postfix, free_port
+from benchmarks.peers import Peer, free_port
 from benchmarks.sink import Sink
+from benchmarks.stage import BOTH, Start, folder, stage
 
 MOST = 100_000
 """Numbers for mails."""
 
-SECONDS = 10.0
-TRICKLE = 20.0
+FULL = 10_000
+"""Mails by which the rate is found that a peer can carry."""
+
+SECONDS = 20.0
+TRICKLE = 50.0
 """Mails a second while a backlog drains."""
 
 BULK = 1000
+BACKLOGS = {20_000: ("Postfix", "mailrelay"), 100_000: ("mailrelay",)}
+"""Postfix takes ten minutes for 100,000: it has the smaller one alone."""
+
 PATIENCE = 120.0
+HEAD = (
+    "| case | peer | mails | a second | dot to 250, ms: p50 | p99 | p99.9 "
+    "| to the provider's 250, ms: p50 | p99 | p99.9 | commit |"
+)
 
 
 def percentiles(seconds: Sequence[float]) -> str:
@@ -40,83 +47,51 @@ def percentiles(seconds: Sequence[float]) -> str:
     )
 
 
-def told(what: str, name: str, sent: Sequence[Sent], sink: Sink) -> str:
+def told(what: str, name: str, sent: Sequence[Sent], rate: float, sink: Sink) -> str:
     """The row of one case, once all of it has arrived."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and not all(sink.arrived(each.number) for each in sent):
         time.sleep(0.05)
     taken = percentiles([each.taken - each.dot for each in sent])
     there = percentiles([sink.arrived(each.number) - each.taken for each in sent if sink.arrived(each.number)])
-    return f"| {what} | {name} | {len(sent)} | {taken} | {there} |"
-
-
-def await_count(sink: Sink, count: int) -> None:
-    """Wait until so many recipients have arrived."""
-    end = time.monotonic() + PATIENCE
-    while sink.count < count and time.monotonic() < end:
-        time.sleep(0.05)
+    return f"| {what} | {name} | {len(sent)} | {rate:.0f} | {taken} | {there} |"
 
 
 def at_half(name: str, peer: Peer, sink: Sink) -> str:
-    """At half of the rate at which it takes mail."""
+    """At half of the rate at which mail goes through it when there is always more."""
     began = time.monotonic()
-    load(peer.port, 3000, size=4096, sessions=20).wait()
-    rate = 3000 / (time.monotonic() - began) / 2
-    await_count(sink, 3000)
-    return told(
-        f"at {rate:.0f}/s, half of what is taken", name, paced(peer.port, range(int(rate * SECONDS)), rate), sink
-    )
+    load(peer.port, FULL).wait()
+    sink.wait(FULL, PATIENCE)
+    rate = FULL / (time.monotonic() - began) / 2
+    sent = paced(peer.port, range(min(int(rate * SECONDS), MOST)), rate)
+    return told("at half of the maximum rate", name, sent, rate, sink)
 
 
 def in_bulk(name: str, peer: Peer, sink: Sink) -> str:
-    """While a mail to BULK recipients goes out."""
+    """Single mails, from the moment that one to BULK recipients was taken until it has gone out, a hundred at most."""
     single(peer.port, 0, BULK)
-    time.sleep(0.5)
-    return told(f"a single mail, while one goes to {BULK:,} recipients", name, [single(peer.port, 1)], sink)
+    sent = paced(peer.port, range(1, 101), TRICKLE, lambda: sink.count < BULK)
+    return told(f"while one goes to {BULK:,} recipients", name, sent, TRICKLE, sink)
 
 
-def behind(backlog: int, name: str, start: Callable[[Path, int], Peer], folder: Path) -> str:
+def behind(backlog: int, name: str, start: Start) -> str:
     """While what has waited for the provider drains."""
     port = free_port()
-    with closing(start(folder, port)) as peer:
-        load(peer.port, backlog, size=4096, sessions=20).wait()
-        sink = Sink(port=port, numbers=MOST)
-        try:
+    with folder() as place, closing(start(place / "peer", port)) as peer:
+        load(peer.port, backlog).wait()
+        with closing(Sink(port=port, numbers=MOST)) as sink:
             peer.retry()
-            await_count(sink, 1)
+            sink.wait(1, PATIENCE)
             sent = paced(peer.port, range(MOST), TRICKLE, lambda: sink.count < backlog)
-            return told(f"while {backlog:,} that have waited drain", name, sent, sink)
-        finally:
-            sink.close()
+            return told(f"while {backlog:,} that have waited drain", name, sent, TRICKLE, sink)
 
 
-def main() -> None:
-    """Read the arguments, run, print."""
-    parser = argparse.ArgumentParser(prog="benchmarks.fairness", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--backlog", type=int, default=20_000)
-    arguments = parser.parse_args()
-    peers: dict[str, Callable[[Path, int], Peer]] = {
-        "Postfix": lambda folder, port: Postfix(folder, port, connections=10),
-        "mailrelay": lambda folder, port: Mailrelay(folder, port, connections=10),
-    }
-    print("| case | peer | mails | dot to 250, ms: p50 | p99 | p99.9 | to the provider's 250, ms: p50 | p99 | p99.9 |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    try:
-        for number, case in enumerate((at_half, in_bulk)):
-            for name, start in peers.items():
-                sink = Sink(numbers=MOST)
-                try:
-                    with closing(start(folder / f"{name}{number}", sink.port)) as peer:
-                        print(case(name, peer, sink), flush=True)
-                finally:
-                    sink.close()
-        for name, start in peers.items():
-            print(behind(arguments.backlog, name, start, folder / f"{name}-backlog"), flush=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()
+def rows(commit: str) -> Iterator[str]:
+    """Each case, each peer."""
+    for case in (at_half, in_bulk):
+        for name, start in BOTH.items():
+            with stage(start, numbers=MOST) as (peer, sink):
+                yield f"{case(name, peer, sink)} {commit} |"
+    for backlog, names in BACKLOGS.items():
+        for name in names:
+            yield f"{behind(backlog, name, BOTH[name])} {commit} |"

@@ -34,6 +34,11 @@ def paced(port: int, numbers: Sequence[int], rate: float, going: Callable[[], bo
     return asyncio.run(_Pace(port).run(numbers, rate, going))
 
 
+def in_turn(port: int, numbers: Sequence[int], sessions: int) -> list[Sent]:
+    """Hand in mails, each of so many sessions its next one when it has heard of the last."""
+    return asyncio.run(_Pace(port).in_turn(numbers, sessions))
+
+
 def single(port: int, number: int, recipients: int = 1) -> Sent:
     """Hand in one mail, to so many recipients."""
     return asyncio.run(_Pace(port).one(number, recipients))
@@ -55,12 +60,18 @@ class _Pace:
         await asyncio.gather(*tasks)
         return self._sent
 
+    async def in_turn(self, numbers: Sequence[int], sessions: int) -> list[Sent]:
+        async def session(own: Sequence[int]) -> None:
+            for number in own:
+                await self.one(number, 1)
+
+        await asyncio.gather(*(session(numbers[first::sessions]) for first in range(sessions)))
+        return self._sent
+
     async def one(self, number: int, recipients: int) -> Sent:
         reader, writer = self._idle.pop() if self._idle else await self._connect()
-        await self._say(reader, writer, b"MAIL FROM:<a@example.com>\r\n")
-        for each in range(recipients):
-            await self._say(reader, writer, b"RCPT TO:<b%d@example.net>\r\n" % each)
-        await self._say(reader, writer, b"DATA\r\n")
+        to = [b"RCPT TO:<b%d@example.net>\r\n" % each for each in range(recipients)]
+        await self._say(reader, writer, b"MAIL FROM:<a@example.com>\r\n", *to, b"DATA\r\n")
         dot = time.monotonic()
         await self._say(reader, writer, content(number) + b".\r\n")
         sent = Sent(number, dot, time.monotonic())
@@ -71,12 +82,16 @@ class _Pace:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         await reader.readline()
-        await self._say(reader, writer, b"HELO pace.example\r\n")
+        await self._say(reader, writer, b"EHLO pace.example\r\n")
         return reader, writer
 
     @staticmethod
-    async def _say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, octets: bytes) -> None:
-        writer.write(octets)
-        reply = await reader.readline()
-        if reply[:1] not in (b"2", b"3"):
-            raise RuntimeError(f"{octets[:40]!r} was answered {reply!r}")
+    async def _say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *commands: bytes) -> None:
+        """All of them at once; each is answered, with one line or several."""
+        writer.write(b"".join(commands))
+        for command in commands:
+            reply = await reader.readline()
+            while reply[3:4] == b"-":
+                reply = await reader.readline()
+            if reply[:1] not in (b"2", b"3"):
+                raise RuntimeError(f"{command[:40]!r} was answered {reply!r}")

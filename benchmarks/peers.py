@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -33,20 +34,22 @@ SETTINGS = {
     "smtpd_client_message_rate_limit": "0",
     "message_size_limit": "104857600",
     "mailbox_size_limit": "0",
-    "smtp_destination_concurrency_limit": "20",
-    "initial_destination_concurrency": "20",
     "qmgr_message_active_limit": "40000",
 }
 
 
 class Peer(Protocol):
-    """A relay that runs: applications hand in at `port`."""
+    """A relay that runs: applications hand in at its ports."""
 
     name: str
-    port: int
 
-    def cpu(self) -> float:
-        """Seconds of CPU used so far, by all of its processes."""
+    @property
+    def ports(self) -> Sequence[int]:
+        """Where it takes mail."""
+
+    @property
+    def port(self) -> int:
+        """The first of them."""
 
     def processes(self) -> list[int]:
         """All of its processes."""
@@ -128,9 +131,10 @@ pipeline_depth = {depth}
         await_port(self.port)
         self.ready = time.monotonic() - began
 
-    def cpu(self) -> float:
+    @property
+    def ports(self) -> Sequence[int]:
         """See Peer."""
-        return _cpu(self._process.pid)
+        return (self.port,)
 
     def processes(self) -> list[int]:
         """See Peer."""
@@ -138,7 +142,7 @@ pipeline_depth = {depth}
 
     def memory(self) -> float:
         """See Peer."""
-        return _memory(self._process.pid)
+        return resident(self._process.pid)
 
     def highest(self) -> float:
         """MiB that were resident at most so far."""
@@ -199,17 +203,18 @@ class Postfix:
             env=os.environ | {"MAIL_CONFIG": str(self._folder / "etc")},
         )
 
-    def cpu(self) -> float:
+    @property
+    def ports(self) -> Sequence[int]:
         """See Peer."""
-        return sum(map(_cpu, self.processes()))
+        return (self.port,)
 
     def processes(self) -> list[int]:
         """See Peer."""
-        return [self._master, *_children(self._master)]
+        return [self._master, *children(self._master)]
 
     def memory(self) -> float:
         """See Peer."""
-        return sum(map(_memory, self.processes()))
+        return sum(map(resident, self.processes()))
 
     def retry(self) -> None:
         """See Peer."""
@@ -218,20 +223,12 @@ class Postfix:
     def close(self) -> None:
         """See Peer."""
         self._postfix("stop")
-        for pid in _children(self._master):
+        for pid in children(self._master):
             os.kill(pid, signal.SIGKILL)
 
 
-def _cpu(pid: int) -> float:
-    """Of a process, its threads and the children that it has seen end."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory(pid: int) -> float:
+def resident(pid: int) -> float:
+    """MiB of a process, a page that several share being divided among them."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -239,7 +236,8 @@ def _memory(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """The processes that one has started and that run."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.figures import load
-from benchmarks.peers import Mailrelay, _children, _cpu, _memory, free_port
+from benchmarks.peers import Mailrelay, children, free_port, resident
 from benchmarks.sink import Sink
 from relay.config.secret import Secret
 from relay.spool.postgresql.server import Server
@@ -71,13 +71,17 @@ class Shared:
         """Where the first one does."""
         return self.ports[0]
 
-    def cpu(self) -> float:
-        """See Peer."""
-        return sum(each.cpu() for each in self._instances) + sum(map(_cpu, self._processes()))
+    def processes(self) -> list[int]:
+        """See Peer: those of the server among them."""
+        return [
+            self.server.pid,
+            *children(self.server.pid),
+            *(pid for each in self._instances for pid in each.processes()),
+        ]
 
     def memory(self) -> float:
         """See Peer."""
-        return sum(each.memory() for each in self._instances) + sum(map(_memory, self._processes()))
+        return sum(map(resident, self.processes()))
 
     def highest(self) -> float:
         """MiB that were resident at most so far in one of the instances."""
@@ -94,14 +98,11 @@ class Shared:
             each.close()
         self.server.__exit__(None, None, None)
 
-    def _processes(self) -> list[int]:
-        return [self.server.pid, *_children(self.server.pid)]
-
 
 def rate(port: int, mails: int) -> float:
     """Mails taken a second."""
     began = time.monotonic()
-    load(port, mails, size=4096, sessions=20).wait()
+    load(port, mails).wait()
     return mails / (time.monotonic() - began)
 
 
@@ -113,7 +114,7 @@ def claims(dsn: str, times: int) -> tuple[str, float, float]:
         for _ in range(times):
             with connection.transaction(force_rollback=True):
                 values: Any = (time.time(), True, 0.0, "{}", 5, "{}", 10, 1)
-                rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS) {CLAIM}", values).fetchall()  # type: ignore[call-overload]  # no literal
+                rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS) {CLAIM}", values).fetchall()
             plan = "\n".join(row[0] for row in rows)
             said.append(
                 sum(float(row[0].split()[2]) for row in rows if row[0].startswith(("Planning T", "Execution T")))
@@ -162,11 +163,10 @@ def churn(seconds: float) -> None:
                     told += 60
                     print(f"{now:6.0f} s, {handed:,} mails, {sink.count:,} arrived: {sizes(peer.dsn)}", flush=True)
                 for port in peer.ports:
-                    load(port, 5 * RATE, size=4096, sessions=5).wait()
+                    load(port, 5 * RATE, sessions=5).wait()
                 handed += 10 * RATE
                 time.sleep(max(0.0, handed / RATE - (time.monotonic() - began)))
-            while sink.count < handed:
-                time.sleep(0.1)
+            sink.wait(handed, 60)
             print(f"in the end, {handed:,} mails, {sink.count:,} arrived: {sizes(peer.dsn)}", flush=True)
     finally:
         sink.close()

@@ -215,6 +215,14 @@ class Sink:
         cut: int = self._tally.cut.value
         return cut
 
+    def wait(self, count: int, patience: float) -> None:
+        """Until so many recipients have come, or none for so many seconds."""
+        last, moved = -1, time.monotonic()
+        while (now := self.count) < count and time.monotonic() - moved < patience:
+            if now != last:
+                last, moved = now, time.monotonic()
+            time.sleep(0.01)
+
     def arrived(self, number: int) -> float:
         """When the mail of that number was acknowledged, on the monotonic clock; 0 if it was not."""
         at: float = self._tally.times[number]
