@@ -1,9 +1,9 @@
 """`python -m benchmarks`: each case with mailrelay and Postfix in turn (A B A B), as root, with Debian's postfix there.
 
-    python -m benchmarks                  every case, two rounds
-    python -m benchmarks --rounds 3 persistent distance
+    python -m benchmarks                  every case, three rounds
+    python -m benchmarks --rounds 5 persistent distance
     python -m benchmarks --write single   the same, and its rows, the chart and the machine into docs/
-    python -m benchmarks --write --none   the chart and the tables as they stand
+    python -m benchmarks --draw           the chart alone, of the rows that stand there
 
 Every recipient is counted at the provider; one that is missing is said.
 """
@@ -45,14 +45,14 @@ def main() -> None:
     """Read the arguments, run, print."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(NAMES)}; all of them")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="put rows, machine and chart into docs/performance.md too")
-    parser.add_argument("--none", action="store_true", help="run none: draw what stands in the page")
+    parser.add_argument("--draw", action="store_true", help="run none, and draw what stands in the page")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(NAMES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     page, commit = Page(), machine.commit()
-    if arguments.none:
+    if arguments.draw:
         return draw(page)
     about = machine.described(SETTINGS, shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]), os.getloadavg())
     print(about, flush=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SIZE = 4096
+CONNECTIONS = 100
+"""At most: Postfix has 200 processes for them, and greets nobody else while these stay open."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def content(number: int) -> bytes:
 
 
 def paced(port: int, numbers: Sequence[int], rate: float, going: Callable[[], bool] = lambda: True) -> list[Sent]:
-    """Hand in mails, so many a second, for as long as `going` says, over as many connections as it takes."""
+    """Hand in mails, so many a second, for as long as `going` says, over as many as CONNECTIONS."""
     return asyncio.run(_Pace(port).run(numbers, rate, going))
 
 
@@ -49,6 +51,7 @@ class _Pace:
         self._port = port
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._sent: list[Sent] = []
+        self._free = asyncio.Semaphore(CONNECTIONS)
 
     async def run(self, numbers: Sequence[int], rate: float, going: Callable[[], bool]) -> list[Sent]:
         began, tasks = time.monotonic(), []
@@ -69,15 +72,16 @@ class _Pace:
         return self._sent
 
     async def one(self, number: int, recipients: int) -> Sent:
-        reader, writer = self._idle.pop() if self._idle else await self._connect()
-        to = [b"RCPT TO:<b%d@example.net>\r\n" % each for each in range(recipients)]
-        await self._say(reader, writer, b"MAIL FROM:<a@example.com>\r\n", *to, b"DATA\r\n")
-        dot = time.monotonic()
-        await self._say(reader, writer, content(number) + b".\r\n")
-        sent = Sent(number, dot, time.monotonic())
-        self._sent.append(sent)
-        self._idle.append((reader, writer))
-        return sent
+        async with self._free:
+            reader, writer = self._idle.pop() if self._idle else await self._connect()
+            to = [b"RCPT TO:<b%d@example.net>\r\n" % each for each in range(recipients)]
+            await self._say(reader, writer, b"MAIL FROM:<a@example.com>\r\n", *to, b"DATA\r\n")
+            dot = time.monotonic()
+            await self._say(reader, writer, content(number) + b".\r\n")
+            sent = Sent(number, dot, time.monotonic())
+            self._sent.append(sent)
+            self._idle.append((reader, writer))
+            return sent
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
