@@ -113,7 +113,8 @@ def claims(dsn: str, times: int) -> tuple[str, float, float]:
     with Server(Secret(dsn), "bench").connect() as connection:
         for _ in range(times):
             with connection.transaction(force_rollback=True):
-                values: Any = (time.time(), True, 0.0, "{}", 5, "{}", 10, 1)
+                now = time.time()
+                values: Any = (now, "{}", 1, now, True, 0.0, "{}", 5, "{}", 10, 1)
                 rows = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS) {CLAIM}", values).fetchall()
             plan = "\n".join(row[0] for row in rows)
             said.append(

@@ -22,6 +22,7 @@ _FATES = ("taken", "taken", "taken", "nobody")
 class Applications:
     """Each is a thread that goes to one of `ports`, hands in some mails, and begins again; from `with` to its end.
 
+    pause    seconds between two mails of each
     refused  connections that nobody greeted, by what happened instead
     said     replies other than good ones, by code, behind a greeting
     lost     connections that ended without a word, behind a greeting
@@ -33,6 +34,7 @@ class Applications:
     seed: int = 1
     largest: int = 8192
     most: int = 20
+    pause: float = 0.0
     handed: Handed = field(default_factory=Handed)
     refused: Counter[str] = field(default_factory=Counter)
     said: Counter[int] = field(default_factory=Counter)
@@ -77,7 +79,7 @@ class Applications:
                 for _ in range(choose.randrange(self.most) + 1):
                     number += 1
                     self._hand_in(client, port, f"{name}-{number}", choose)
-                    if self._over.is_set():
+                    if self._over.wait(self.pause):
                         break
                 client.quit()
             except smtplib.SMTPResponseException as error:

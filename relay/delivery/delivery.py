@@ -64,7 +64,7 @@ class Delivery:
         self._judge = Judge(pools, brakes, now, uniform)
         self._digests = Digests(spool, reports, clock, events, self._in_a_digest)
         self._ledger = Ledger(spool, reports, clock, events, self._written, self._late)
-        self._suspects = Suspects(flights, self.lines)
+        self.suspects = Suspects(flights, self.lines)
         self._account = account
         self._events = events
         self._schedule: Schedule
@@ -98,10 +98,10 @@ class Delivery:
 
     def ready(self, item: Item, numbers: list[int]) -> None:
         """Recipients of a mail are to be tried."""
-        if self._suspects.condemned(item):
+        if self.suspects.condemned(item):
             self._hold(item, numbers, _SUSPECTED)
             return
-        if self._suspects.put_aside(item, numbers):
+        if self.suspects.put_aside(item, numbers, self._clock.seconds()):
             return
         if waits_for_digest(item):
             self._digests.add(item)
@@ -175,12 +175,12 @@ class Delivery:
 
     def seen_to(self, item: Item) -> None:
         """A person has decided about a mail: it is suspected of nothing any more."""
-        self._suspects.seen_to(item)
+        self.suspects.seen_to(item)
 
     def tick(self) -> None:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
         now = self._clock.seconds()
-        self._suspects.tick(now)
+        self.suspects.tick(now)
         self._attempts.stalled = sum(pool.stalled() for pool in self._pools.values())
         if self._attempts.stalled:
             for item, numbers in self._attempts.held_up(now):
@@ -244,7 +244,7 @@ class Delivery:
     def _took_off(self, attempt: Attempt) -> None:
         """From here on its mail may be what ends the daemon."""
         attempt.flies = True
-        self._suspects.took_off(attempt.item)
+        self.suspects.took_off(attempt.item)
 
     def _unreadable(self, failure: Failure, attempt: Attempt) -> None:
         """The body could not be read: held where it is damaged, tried again where the disk failed."""
@@ -331,7 +331,7 @@ class Delivery:
     def _end(self, attempt: Attempt) -> None:
         item = attempt.item
         self._attempts.discard(attempt)
-        self._suspects.landed(item, self._clock.seconds(), flew=attempt.flies)
+        self.suspects.landed(item, self._clock.seconds(), flew=attempt.flies)
         self._schedule.show(item)
         self._attempts.tell_if_quiet(item)
         self._tell_if_drained()

@@ -44,7 +44,11 @@ class Flights:
     """See the module's docstring. `now` is on the spool's scale.
 
     Raises OSError where the file cannot be made or mapped.
+
+    come_alone  whether suspects come into memory one by one
     """
+
+    come_alone = False
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         self._now = now

@@ -1,7 +1,7 @@
 """Suspects: mail that was under way when the daemon ended without a word, and what is done with it.
 
 It goes one after another, so that another end tells which it was. The least suspected goes first, so that of many none
-is held for an end that others brought about.
+is held for an end that others brought about. In a queue that is shared each process has one at a time in its memory.
 """
 
 from __future__ import annotations
@@ -28,10 +28,17 @@ class Suspects:
         flights = self._flights
         return flights is not None and bool(flights.suspects) and flights.suspected(item.envelope.key)
 
-    def put_aside(self, item: Item, numbers: list[int]) -> bool:
-        """Have a mail wait until it goes alone, if it is suspected; whether it is."""
+    def may_come(self, now: float) -> bool:
+        """Whether one more may be taken into memory, where those that wait for their turn are left out of it."""
+        return self._is_over(now) and not self._lines.aside
+
+    def put_aside(self, item: Item, numbers: list[int], now: float) -> bool:
+        """Have a mail wait until it goes alone, if it is suspected and others have come; whether it waits."""
         flights = self._flights
         if flights is None or not flights.suspects or item.envelope.key not in flights.suspects:
+            return False
+        if flights.come_alone and self.may_come(now):
+            self._alone = item, now
             return False
         self._lines.aside.append(Task(item, numbers))
         return True
@@ -64,12 +71,18 @@ class Suspects:
             self._flights.beat()
             self._try_next(self._flights, now)
 
-    def _try_next(self, flights: Flights | Crashes, now: float) -> None:
+    def _is_over(self, now: float) -> bool:
+        """Whether the one that was tried last is done with, or has had its time."""
         if self._alone is not None:
             item, since = self._alone
             if now - since < ALONE and item.look() in ("ready", "active"):
-                return
+                return False
             self._alone = None
+        return True
+
+    def _try_next(self, flights: Flights | Crashes, now: float) -> None:
+        if not self._is_over(now):
+            return
         if self._lines.aside:
             task = min(self._lines.aside, key=lambda task: flights.suspects.get(task.item.envelope.key, 0))
             self._lines.aside.remove(task)

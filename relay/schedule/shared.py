@@ -26,6 +26,7 @@ class SharedSchedule(Schedule):
     """See the module's docstring.
 
     free        how many transactions may be begun beside those that are in memory
+    suspects    whether a mail may come now that two such ends have made suspect: it is to go alone
     on_crashed  told of each claimed mail that was in the memory of processes that ended, and of how many
     """
 
@@ -38,11 +39,14 @@ class SharedSchedule(Schedule):
         on_ready: Callable[[Item, list[int]], None],
         on_trouble: Callable[[str], None],
         free: Callable[[], int],
+        suspects: Callable[[], bool],
         on_crashed: Callable[[int, int], None],
     ) -> None:
         super().__init__(spool, clock, now, limit, on_ready, on_trouble)
         self._shared = spool
         self._free = free
+        self._suspects = suspects
+        self._suspected = False  # whether one has come: others may wait for it to be over
         self._on_crashed = on_crashed
         self._asked = 0
         self._troubled = False
@@ -138,6 +142,8 @@ class SharedSchedule(Schedule):
 
     def refill(self) -> None:
         """See Schedule."""
+        if self._suspected and self._suspects():
+            self._suspected, self._behind = False, True
         if (self._behind or self._due_waiting) and not self._fetching and self.room() > 0:
             super().refill()
 
@@ -185,7 +191,7 @@ class SharedSchedule(Schedule):
     async def _claim(self, room: int) -> list[Mail]:
         self._asked = room
         try:
-            return await self._shared.claim(self._now(), room)
+            return await self._shared.claim(self._now(), room, suspects=self._suspects())
         finally:
             self._asked = 0
 
@@ -199,5 +205,6 @@ class SharedSchedule(Schedule):
         item.shown = item.look() or "ready"
         if mail.crashes:
             self._on_crashed(key, mail.crashes)
+            self._suspected = True
         now = self._now()
         self._enter(item, self._eligible(item, State.READY, now) + self._eligible(item, State.DEFERRED, now))

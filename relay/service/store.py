@@ -210,6 +210,7 @@ class SharedStore:
             delivery.ready,
             events.warning,
             delivery.room,
+            lambda: delivery.suspects.may_come(self._reactor.seconds()),
             self.flights.add,
         )
 

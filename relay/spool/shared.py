@@ -71,8 +71,12 @@ class SharedSpool(Spool, Protocol):
     def written(self, key: int) -> State | None:
         """The first state that a recipient of a mail of ours is in, as that is written; None if it is not ours."""
 
-    def claim(self, now: float, limit: int) -> Deferred[list[Mail]]:
-        """Mails that nobody has and that are READY or due, at most `limit`: they are ours from now on."""
+    def claim(self, now: float, limit: int, *, suspects: bool) -> Deferred[list[Mail]]:
+        """Mails that nobody has and that are READY or due, at most `limit`: they are ours from now on.
+
+        First those that were taken over from a process that has ended, of those that two such ends have made suspect
+        one at most, and only where `suspects` allows it.
+        """
 
     def obtain(self, key: int) -> Deferred[Mail | None]:
         """That mail, ours from now on; None if it waits no more. Fails with LostTurn where another process keeps it."""

@@ -1,19 +1,21 @@
 """Several instances with one queue: which may die, freeze, stop and start in any number.
 
-MAILRELAY_KILL_ROUNDS and MAILRELAY_KILL_SEED are as in test_kill.py; MAILRELAY_FREEZE=40 really waits so many seconds
+MAILRELAY_KILL_ROUNDS and MAILRELAY_KILL_SEED are as in test_kill.py; MAILRELAY_KILL_PAUSE=0 hands in more than can be
+carried, so that what nobody has waits ever longer; MAILRELAY_FREEZE=40 really waits so many seconds
 for a lease to run out. --log-cli-level=info shows what came of it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import psycopg
@@ -30,9 +32,15 @@ ROUNDS = int(os.environ.get("MAILRELAY_KILL_ROUNDS", "2"))
 SEED = int(os.environ.get("MAILRELAY_KILL_SEED") or random.SystemRandom().getrandbits(32))
 FREEZE = float(os.environ.get("MAILRELAY_FREEZE", "0"))
 WORKERS = 10
+APART = 3.0
+"""Seconds between two kills: who takes over has to have been connected for as long."""
+
 TAKEOVER = 5.0
 PACE = 0.05
 """Seconds that the provider takes for a mail, so that some are always under way."""
+
+PAUSE = float(os.environ.get("MAILRELAY_KILL_PAUSE", "0.05"))
+"""Seconds between two mails of each of four applications: two instances can carry that, or the queue would grow."""
 
 LOG = logging.getLogger(__name__)
 
@@ -47,13 +55,13 @@ class Watched(Sink):
     """A provider that knows nobody whose name begins so, and when it was first spoken to about whom.
 
     asked  when each recipient was named to it
-    done   when a mail to each was taken
+    done   when a mail to each was taken, each time
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: defaultdict[str, list[float]] = defaultdict(list)
-        self.done: dict[str, float] = {}
+        self.done: defaultdict[str, list[float]] = defaultdict(list)
         self._pace = threading.Event()
 
     def answer(self, step: str, argument: bytes = b"") -> Says:
@@ -71,21 +79,21 @@ class Watched(Sink):
         """See Sink."""
         super().keep(mail)
         for recipient in mail.recipients:
-            self.done.setdefault(recipient.decode(), time.monotonic())
+            self.done[recipient.decode()].append(time.monotonic())
 
-    def first_after(self, moment: float, recipients: list[str]) -> list[float]:
-        """For each of these that had no mail at that moment: how long after it somebody came with one.
+    def after(self, moment: float, recipients: Collection[str]) -> tuple[float, float]:
+        """Until the last of these that had no mail at that moment was named by somebody, and was taken or refused.
 
-        0 where one was on its way then and came to its end: another process had it.
+        Who was on the way then and came to an end needs nobody else. Seconds; inf for who was never named.
         """
-        waiting = [name for name in recipients if self.done.get(name, moment) >= moment]
-        return [
-            min(
-                (at - moment for at in list(self.asked[name]) if at >= moment),
-                default=0.0 if name in self.done else float("inf"),
-            )
-            for name in waiting
-        ]
+        began, ended = [0.0], [0.0]
+        for name in recipients:
+            done = [at for at in self.done[name] if not name.startswith("nobody")]
+            if done and done[0] < moment:
+                continue
+            began.append(min((at for at in self.asked[name] if at >= moment), default=moment if done else math.inf))
+            ended.append(min((at for at in done if at >= began[-1]), default=began[-1]))
+        return max(began[1:], default=moment) - moment, max(ended[1:], default=moment) - moment
 
 
 @pytest.fixture
@@ -99,29 +107,39 @@ def test_kills_at_random(tmp_path: Path, dsn: str, sink: Watched) -> None:
     """Three under load, one of them killed now and then: nobody is lost, or settled twice, and others go on soon."""
     LOG.info("MAILRELAY_KILL_SEED=%d", SEED)
     choose = random.Random(SEED)
-    kills: list[tuple[float, int]] = []
+    kills: list[tuple[float, int, set[str], int]] = []
+    clock = threading.Event()
     with Fleet(tmp_path, "abc", [sink.table()], postgresql(dsn), {"delivery": {"workers": WORKERS}}) as fleet:
         fleet.start()
-        applications = Applications(list(fleet.ports.values()), seed=SEED, largest=4096)
+        applications = Applications(list(fleet.ports.values()), seed=SEED, largest=4096, pause=PAUSE)
         with applications:
             for _ in range(ROUNDS):
                 applications.handed.wait_for(choose.randrange(20, 150))
+                clock.wait(max(0.0, APART - (time.monotonic() - kills[-1][0])) if kills else 0.0)
                 name = choose.choice("abc")
                 fleet.running[name].process.kill()
-                kills.append((time.monotonic(), fleet.ports[name]))
+                kills.append((time.monotonic(), fleet.ports[name], *left_by(dsn, name)))
                 fleet.kill(name)
                 applications.handed.wait_for(choose.randrange(50))
                 fleet.start(name)
         soon(fleet.is_settled, "everything that waited is settled")
         waiting = held(fleet.folder / "a")
     reckoning = Reckoning.of(applications.handed, [sink], waiting)
-    takeovers = [
-        max(sink.first_after(moment, handed_in_before(applications, port, moment)), default=0.0)
-        for moment, port in kills
-    ]
+    takeovers, ends = [], []
+    for moment, port, left, others in kills:
+        takeover, end = sink.after(moment, left - waiting.keys())
+        end = max(end, sink.after(moment, handed_in_before(applications, port, moment))[1])
+        LOG.info(
+            "it had %d recipients, %d mails were nobody's: begun after %.2f s, all that it took ended after %.2f s",
+            len(left),
+            others,
+            takeover,
+            end,
+        )
+        takeovers.append(takeover)
+        ends.append(end)
     twice = [who for who, times in fleet.settled().items() if times > 1]
-    LOG.info("%s", reckoning)
-    LOG.info("takeovers %s, told %s", [f"{each:.2f}" for each in takeovers], dict(applications.said))
+    LOG.info("%s, told %s", reckoning, dict(applications.said))
 
     assert reckoning.lost == frozenset()
     assert reckoning.wrong == frozenset()
@@ -129,7 +147,21 @@ def test_kills_at_random(tmp_path: Path, dsn: str, sink: Watched) -> None:
     assert reckoning.copies <= ROUNDS * WORKERS
     assert twice == []
     assert max(takeovers) < TAKEOVER
+    assert max(ends) < TAKEOVER or not PAUSE
     assert set(applications.said) <= {421, 451}
+
+
+def left_by(dsn: str, name: str) -> tuple[set[str], int]:
+    """Recipients that wait of what one that has just been killed had; and how many mails are nobody's."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT address FROM recipient JOIN mail ON mail.key = recipient.mail WHERE recipient.state < 2 "
+            "AND owner = (SELECT id FROM process WHERE name = %s ORDER BY beat_at DESC LIMIT 1)",
+            (name,),
+        ).fetchall()
+        others = connection.execute("SELECT count(*) FROM mail WHERE owner IS NULL").fetchone()
+    assert others is not None
+    return {address for (address,) in rows}, int(others[0])
 
 
 def handed_in_before(applications: Applications, port: int, moment: float) -> list[str]:

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from relay.bounce.report import Letterhead
 from relay.delivery.account import Account
 from relay.delivery.brakes import Brakes
+from relay.delivery.crashes import Crashes
 from relay.delivery.delivery import Delivery
 from relay.delivery.flights import Flights
 from relay.delivery.ledger import AGAIN
@@ -67,7 +68,7 @@ class House:
         self,
         names: Sequence[str] = ("first", "second"),
         at_once: bool = True,
-        flights: Flights | None = None,
+        flights: Flights | Crashes | None = None,
         *,
         clock: Clock | None = None,
         spool: MemorySpool | None = None,
@@ -629,6 +630,31 @@ def test_mails_that_were_there_at_a_death(tmp_path: Path) -> None:
 
     assert house.schedule.waiting == 0
     assert flights.suspects == {}
+
+
+def test_mails_that_were_there_at_the_ends_of_other_processes() -> None:
+    """Of one end nothing follows; after two they go one after another, and no more of them are to come meanwhile."""
+    spool, crashes = MemorySpool(Clock().seconds), Crashes()
+    for crashed in (1, 2, 2):
+        crashes.add(spool.next_id()[0], crashed)
+    house = House(names=["first"], flights=crashes)
+    house.providers["first"].prompt = False
+    suspects = house.delivery.suspects
+
+    for name in ("once", "twice"):
+        house.mail(f"{name}@example.net")
+    assert not suspects.may_come(house.clock.seconds())
+    house.mail("twice-too@example.net")
+    assert house.went_to("first") == [["once@example.net"], ["twice@example.net"]]
+    house.providers["first"].answer()
+    house.providers["first"].answer()
+    assert house.went_to("first")[2:] == [["twice-too@example.net"]]
+    house.tick(6.0)
+    assert suspects.may_come(house.clock.seconds())
+    house.providers["first"].answer()
+
+    assert house.schedule.waiting == 0
+    assert crashes.suspects == {}
 
 
 @pytest.mark.parametrize("limit", [5, 100])

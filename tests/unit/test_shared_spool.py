@@ -79,9 +79,9 @@ class Crew:
         self.wait(spool.submit(submission))
         return submission
 
-    def claim(self, spool: PostgresqlSpool, limit: int = 100) -> list[Mail]:
+    def claim(self, spool: PostgresqlSpool, limit: int = 100, *, suspects: bool = True) -> list[Mail]:
         """See SharedSpool."""
-        claimed: list[Mail] = self.wait(spool.claim(time.time(), limit))
+        claimed: list[Mail] = self.wait(spool.claim(time.time(), limit, suspects=suspects))
         return claimed
 
     def end(self, spool: PostgresqlSpool, mail: Mail | Submission, turn: int = 1) -> None:
@@ -147,7 +147,7 @@ def test_claims_never_overlap(crew: Crew) -> None:
     """None is in two memories, none has more than it asked for, and the oldest go first."""
     one, other = crew.join("a"), crew.join("b")
     submitted = [crew.submit(one).envelope.key for _ in range(10)]
-    claims = [(spool, spool.claim(time.time(), 2)) for _ in range(3) for spool in (one, other)]
+    claims = [(spool, spool.claim(time.time(), 2, suspects=True)) for _ in range(3) for spool in (one, other)]
     claimed = [keys(crew.wait(claim)) for _, claim in claims]
 
     assert max(map(len, claimed)) <= 2
@@ -219,6 +219,7 @@ def test_due_mail_fills_all_places_where_nothing_else_waits(crew: Crew) -> None:
         on_ready=lambda item, numbers: None,
         on_trouble=pytest.fail,
         free=lambda: 10 - len(schedule.items),
+        suspects=lambda: True,
         on_crashed=lambda key, times: None,
     )
     schedule.start()
@@ -276,6 +277,41 @@ def test_the_mail_of_the_dead(crew: Crew) -> None:
     crew.end(other, mail)
     assert keys(crew.claim(one)) == []
     assert keys(crew.wait(other.page(0, 10))) == [marked.envelope.key]
+
+
+def test_the_mail_of_the_dead_goes_first(crew: Crew) -> None:
+    """Before what waits longer, and what is due."""
+    one, other = crew.join("a", room=2), crew.join("b")
+    older = [crew.submit(other) for _ in range(2)]
+    (mail,) = crew.claim(other, 1)
+    crew.defer(other, mail, time.time() - 1)
+    had = [crew.submit(one).envelope.key for _ in range(2)]
+    gone: list[tuple[object, ...]] = []
+    other.gone = lambda *what: gone.append(what)
+    crew.kill(one)
+    crew.until(lambda: bool(gone))
+
+    assert keys(crew.claim(other, 1) + crew.claim(other, 1)) == had
+    assert sorted(keys(crew.claim(other))) == [each.envelope.key for each in older]
+
+
+def test_who_was_there_at_two_ends_comes_alone(crew: Crew) -> None:
+    """One at a time, and only where it is asked for; of one end nobody is suspected. The others wait in no memory."""
+    had: list[int] = []
+    other = crew.join("b")
+    for crashes in (1, 2):
+        one = crew.join(f"a{crashes}", room=3)
+        had += [crew.submit(one).envelope.key for _ in range(3)] if not had else keys(crew.claim(one))
+        gone: list[tuple[object, ...]] = []
+        other.gone = lambda *what, gone=gone: gone.append(what)
+        crew.kill(one)
+        crew.until(lambda gone=gone: bool(gone))  # type: ignore[misc]  # of a lambda with a default
+    new = crew.submit(other).envelope.key
+
+    assert had[:3] == had[3:]
+    assert keys(crew.claim(other, suspects=False)) == [new]
+    for key in had[:3]:
+        assert [(mail.envelope.key, mail.crashes) for mail in crew.claim(other)] == [(key, 2)]
 
 
 def test_a_process_that_lost_everything_begins_anew(crew: Crew) -> None:
@@ -656,7 +692,7 @@ def test_a_claim_goes_by_the_index(crew: Crew) -> None:
         envelope.key,
     )
     asked = [
-        (statements.CLAIM, (time.time(), True, 0.0, "{}", 5, "{}", 10, 1)),
+        (statements.CLAIM, (time.time(), "{}", 1, time.time(), True, 0.0, "{}", 5, "{}", 10, 1)),
         (statements.OBTAIN, (1, envelope.key)),
         (statements.OLDEST, (0,)),
         (statements.END_MAIL, ("{1}", "{0}", 0)),

@@ -182,9 +182,10 @@ class Batch:
 def _put_claim(round_: Round, process: int, write: Write) -> int:
     if write.obtain:
         return round_.put(statements.OBTAIN, (process, write.obtain))
-    late, besides = (write.claims + 1) // 2, array([*write.besides])
-    whose = str(write.reports), write.now - LEFT
-    return round_.put(statements.CLAIM, (write.now, *whose, besides, late, besides, write.claims, process))
+    now, besides, late = write.now, array([*write.besides]), (write.claims + 1) // 2
+    suspects = now, besides, int(write.suspects)
+    due = now, str(write.reports), now - LEFT, besides, late
+    return round_.put(statements.CLAIM, (*suspects, *due, besides, write.claims, process))
 
 
 def _named(leases: Mapping[int, Lease]) -> tuple[str, str]:

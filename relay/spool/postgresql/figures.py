@@ -15,7 +15,8 @@ MANY = 1000
 LOOK = (
     "SELECT EXISTS (SELECT 1 FROM mail WHERE owner IS NULL AND due = 0), "
     "(SELECT min(due) FROM mail WHERE owner IS NULL AND due > 0), "
-    "(SELECT count(*) FROM (SELECT 1 FROM mail WHERE owner IS NULL AND due = 0 AND key < %s LIMIT %s) AS old), "
+    "(SELECT count(*) FROM (SELECT 1 FROM mail WHERE owner IS NULL AND due >= 0 AND (due, key) < (0, %s) LIMIT %s) "
+    "AS old), "
     "t.*, p.* "
     "FROM (SELECT sum(ready)::bigint, sum(deferred)::bigint, sum(held)::bigint, "
     "coalesce(sum(ready) FILTER (WHERE process = %s), 0)::bigint, "
@@ -25,6 +26,7 @@ LOOK = (
     "coalesce(sum(held), 0)::bigint, extract(epoch FROM clock_timestamp() - max(delivered_at))::double precision "
     "FROM process WHERE id <> %s) AS p"
 )
+"""What is old is asked of `due` and `key` together: by its key alone a planner might walk all mails."""
 
 
 @dataclass(frozen=True, slots=True)

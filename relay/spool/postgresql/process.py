@@ -48,8 +48,12 @@ _INHERIT = (
     "UPDATE tally SET ready = tally.ready + t.ready, deferred = tally.deferred + t.deferred, "
     "held = tally.held + t.held FROM t WHERE process = 0"
 )
+FIRST = 1
+"""When READY mail of a process that has ended is due, by the spool's scale: before all that waits."""
+
 _FREE = (
-    "UPDATE mail SET owner = NULL, generation = generation + 1, crashes = CASE WHEN %s AND "
+    f"UPDATE mail SET owner = NULL, generation = generation + 1, due = CASE WHEN due = 0 THEN {FIRST} ELSE due END, "
+    "crashes = CASE WHEN %s AND "
     f"taken_at > %s::timestamptz - interval '{SOON} s' THEN crashes + 1 ELSE crashes END WHERE owner = %s"
 )
 _UNMARK = (

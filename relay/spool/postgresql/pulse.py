@@ -22,7 +22,7 @@ PERIOD = 1.0
 """Seconds between two signs of life."""
 
 GLANCE = 0.5
-"""Seconds between two looks at the queue, and between two tries to reach the server."""
+"""Seconds between two looks at the queue and at who is silent, and between two tries to reach the server."""
 
 BREATH = 0.1
 """Seconds between two moments at which something is said: each time all who listen are awake."""
@@ -186,12 +186,12 @@ class Pulse:
             self._on_heard(NOTES)  # it may have been said while nobody listened
         self.leads = self.leads or process.lead(connection)
         self._known = process.beat(connection, me, self._idle(), self._shown())
-        for other in process.silent(connection, me):
-            self._end_of(connection, other)
 
     def _look(self, connection: Connection) -> None:
-        began = time.monotonic()
-        self._on_seen(began, look(connection, self._member().id, self._before()))
+        began, me = time.monotonic(), self._member().id
+        self._on_seen(began, look(connection, me, self._before()))
+        for other in process.silent(connection, me):
+            self._end_of(connection, other)
 
     def _end_of(self, connection: Connection, other: process.Silent) -> None:
         """End a process that is gone: the lease ran out, or nobody holds its lock."""

@@ -216,10 +216,10 @@ class PostgresqlSpool:
         lease = self._membership.leases.get(key)
         return None if lease is None else State(lease.state)
 
-    def claim(self, now: float, limit: int) -> Deferred[list[Mail]]:
+    def claim(self, now: float, limit: int, *, suspects: bool) -> Deferred[list[Mail]]:
         """See SharedSpool."""
         write = Write()
-        write.claims, write.now = limit, now
+        write.claims, write.now, write.suspects = limit, now, suspects
         write.reports = self.speaks
         moment = time.monotonic()
         self._spoken_for = {key: until for key, until in self._spoken_for.items() if until > moment}

@@ -101,14 +101,16 @@ ADOPT = f"SELECT {FOUND} FROM mail m WHERE key = ANY (%s::bigint[]) FOR UPDATE O
 """Mail that is written about without a lease: locked until the commit, whoever has it."""
 
 CLAIM = (
-    "WITH late AS (SELECT key FROM mail WHERE owner IS NULL AND due > 0 AND due <= %s "
+    "WITH suspect AS (SELECT key FROM mail WHERE owner IS NULL AND due <= %s AND crashes > 1 "
+    "AND key <> ALL (%s::bigint[]) ORDER BY due, key LIMIT %s FOR UPDATE SKIP LOCKED), "
+    "late AS (SELECT key FROM mail WHERE owner IS NULL AND due > 0 AND due <= %s AND crashes < 2 "
     "AND (%s OR NOT report OR due <= %s) AND key <> ALL (%s::bigint[]) "
-    "ORDER BY due, key LIMIT %s "
+    "ORDER BY due, key LIMIT %s - (SELECT count(*) FROM suspect) FOR UPDATE SKIP LOCKED), "
+    "fresh AS (SELECT key FROM mail WHERE owner IS NULL AND due <= 0 AND crashes < 2 AND key <> ALL (%s::bigint[]) "
+    "ORDER BY due, key LIMIT %s - (SELECT count(*) FROM suspect) - (SELECT count(*) FROM late) "
     "FOR UPDATE SKIP LOCKED), "
-    "fresh AS (SELECT key FROM mail WHERE owner IS NULL AND due <= 0 AND key <> ALL (%s::bigint[]) "
-    "ORDER BY due, key LIMIT %s - (SELECT count(*) FROM late) FOR UPDATE SKIP LOCKED), "
-    "m AS (UPDATE mail SET owner = %s, generation = generation + 1, taken_at = now() "
-    "WHERE key = ANY (ARRAY(SELECT key FROM late UNION ALL SELECT key FROM fresh)) RETURNING *) "
+    "m AS (UPDATE mail SET owner = %s, generation = generation + 1, taken_at = now() WHERE key = ANY "
+    "(ARRAY(SELECT key FROM suspect UNION ALL SELECT key FROM late UNION ALL SELECT key FROM fresh)) RETURNING *) "
     f"SELECT {FOUND}, {SMALL} FROM m ORDER BY m.due, m.key"
 )
 """`due <= 0` where `= 0` says as much: for that, with figures of yesterday, a planner walks all mails by their keys."""

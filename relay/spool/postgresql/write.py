@@ -41,6 +41,7 @@ class Write:
 
     reports   whether reports that were put off may be claimed: one process puts them together
     claims    how many mails to claim that are due at `now`; `obtain`: the key of the one to claim
+    suspects  whether one of them may be suspected
     besides   keys of mails that are not to be claimed
     released  keys of mails that are not to be ours any more
     answer    what `done` fires with
@@ -61,6 +62,7 @@ class Write:
         "released",
         "reports",
         "settlement",
+        "suspects",
     )
 
     def __init__(self) -> None:
@@ -72,6 +74,7 @@ class Write:
         self.claims = 0
         self.besides: Sequence[int] = ()
         self.reports = True
+        self.suspects = True
         self.now = 0.0
         self.obtain = 0
         self.octets = 0

@@ -20,7 +20,7 @@ CREATE TABLE mail (
     checksum bigint NOT NULL,  -- CRC-32 of all above and of every recipient
     body bigint NOT NULL,      -- piece.body: the key itself for a small one
     state smallint NOT NULL,   -- the first of READY, DEFERRED, HELD that a recipient is in
-    due double precision,      -- 0: READY; NULL: none is to be tried
+    due double precision,      -- 0: READY (1: and taken over from one that is gone); NULL: none is to be tried
     owner bigint,              -- process.id, in whose memory it is
     generation integer NOT NULL,
     crashes smallint NOT NULL DEFAULT 0,
@@ -28,6 +28,7 @@ CREATE TABLE mail (
 );
 
 CREATE INDEX mail_waiting ON mail (due, key) WHERE owner IS NULL AND due IS NOT NULL;
+CREATE INDEX mail_suspect ON mail (due, key) WHERE owner IS NULL AND due IS NOT NULL AND crashes > 1;
 CREATE INDEX mail_owner ON mail (owner) WHERE owner IS NOT NULL;
 
 CREATE TABLE recipient (
