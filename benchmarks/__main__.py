@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ from benchmarks.chart import bars, drawn
 from benchmarks.page import PATH, Page, rule
 from benchmarks.peers import SETTINGS
 
+PROGRAMS = ("postfix", "smtp-source", "strace")
 NAMES = [*cases.CASES, "million", "fairness", "syncs"]
 
 
@@ -54,6 +56,9 @@ def main() -> None:
     page, commit = Page(), machine.commit()
     if arguments.draw:
         return draw(page)
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing or os.geteuid():
+        parser.error(f"it runs as root, and needs {', '.join(missing or PROGRAMS)} (Debian's postfix and strace)")
     about = machine.described(SETTINGS, shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]), os.getloadavg())
     print(about, flush=True)
     if arguments.write:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figures, Highest, load
 from benchmarks.group import Group
-from benchmarks.peers import Mailrelay, free_port
+from benchmarks.peers import Mailrelay, Peer, free_port
 from benchmarks.sink import Sink
 from benchmarks.stage import Start
 from benchmarks.stage import folder as made
@@ -32,6 +32,9 @@ NEW = 6000
 
 SIZE = 4096
 GROUP = 1000
+STALL = 3.0
+"""Seconds without an arrival after which a peer is told again to try."""
+
 PATIENCE = 60.0
 """Seconds without an arrival after which what is missing is not coming any more."""
 
@@ -47,21 +50,50 @@ def drained(mails: int, folder: Path, start: Start) -> Figures:
             highest.look()
             time.sleep(0.01)
         taken = time.monotonic() - began
+        peer.settle()
         with closing(Sink(port=port)) as sink:
-            peer.retry()
-            began = moved = time.monotonic()
-            last = 0
-            while sink.count - sink.twice < mails and time.monotonic() - moved < PATIENCE:
-                if sink.count != last:
-                    last, moved = sink.count, time.monotonic()
+            drain = Drain(peer, sink, mails)
+            while drain.going():
                 highest.look()
                 time.sleep(0.01)
-            arrived = time.monotonic() - began if sink.count - sink.twice >= mails else moved - began
+            came = sink.count - sink.twice
             cpu = (group.cpu() - before) / mails * 1000
-            missing = mails - (sink.count - sink.twice)
             return Figures(
-                mails / taken, mails / arrived, cpu, highest.memory, highest.idle, missing, sink.twice, sink.cut
+                mails / taken,
+                came / (drain.moved - drain.began),
+                cpu,
+                highest.memory,
+                highest.idle,
+                mails - came,
+                sink.twice,
+                sink.cut,
             )
+
+
+class Drain:
+    """So many mails of a peer whose provider is there again: it is told to try, and again where it has stalled.
+
+    began, moved  when it was told first, and when the last mail has come, on the monotonic clock
+    beside        mails a second that come besides, and say nothing of a stall
+    """
+
+    def __init__(self, peer: Peer, sink: Sink, mails: int, beside: float = 0.0) -> None:
+        self._peer, self._sink, self._mails = peer, sink, mails
+        self._least = 2 * beside * STALL + 1
+        peer.retry()
+        self.began = self.moved = self._looked = time.monotonic()
+        self._count = self._before = 0
+
+    def going(self) -> bool:
+        """Whether there is more to wait for; to be called often."""
+        now, count = time.monotonic(), self._sink.count - self._sink.twice
+        if count != self._count:
+            self._count, self.moved = count, now
+        if now - self._looked >= STALL:
+            if count - self._before < self._least:
+                self._peer.retry()
+            self._looked, self._before = now, count
+        return count < self._mails and now - self.moved < PATIENCE
 
 
 class Waiting:

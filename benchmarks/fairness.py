@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
+from benchmarks.backlog import Drain
 from benchmarks.figures import load
 from benchmarks.pace import Sent, paced, single
 from benchmarks.peers import Peer, free_port
@@ -79,10 +80,11 @@ def behind(backlog: int, name: str, start: Start) -> str:
     port = free_port()
     with folder() as place, closing(start(place / "peer", port)) as peer:
         load(peer.port, backlog).wait()
+        peer.settle()
         with closing(Sink(port=port, numbers=MOST)) as sink:
-            peer.retry()
+            drain = Drain(peer, sink, backlog, TRICKLE)
             sink.wait(1, PATIENCE)
-            sent = paced(peer.port, range(MOST), TRICKLE, lambda: sink.count < backlog)
+            sent = paced(peer.port, range(MOST), TRICKLE, drain.going)
             return told(f"while {backlog:,} that have waited drain", name, sent, TRICKLE, sink)
 
 

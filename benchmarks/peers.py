@@ -57,6 +57,9 @@ class Peer(Protocol):
     def memory(self) -> float:
         """MiB resident now (shared pages counted once), by all of its processes."""
 
+    def settle(self) -> None:
+        """Wait until it has tried all that it took, while nobody listens at the provider."""
+
     def retry(self) -> None:
         """Have it try again now what waits for a provider that was down."""
 
@@ -149,6 +152,9 @@ pipeline_depth = {depth}
         lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
+    def settle(self) -> None:
+        """See Peer: one look at the provider is enough for all that it took."""
+
     def retry(self) -> None:
         """See Peer."""
         self._process.send_signal(signal.SIGHUP)
@@ -216,9 +222,18 @@ class Postfix:
         """See Peer."""
         return sum(map(resident, self.processes()))
 
+    def settle(self) -> None:
+        """See Peer: what is still in these two queues would miss a flush, and wait for five minutes."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end and any(self._waits("incoming") + self._waits("active")):
+            time.sleep(0.1)
+
+    def _waits(self, queue: str) -> list[str]:
+        return [name for _, _, names in os.walk(self._folder / "spool" / queue) for name in names]
+
     def retry(self) -> None:
         """See Peer."""
-        self._postfix("flush")
+        subprocess.run(["postqueue", "-c", self._folder / "etc", "-f"], check=True)
 
     def close(self) -> None:
         """See Peer."""

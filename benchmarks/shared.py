@@ -87,6 +87,9 @@ class Shared:
         """MiB that were resident at most so far in one of the instances."""
         return max(each.highest() for each in self._instances)
 
+    def settle(self) -> None:
+        """See Peer."""
+
     def retry(self) -> None:
         """See Peer."""
         for each in self._instances:
