@@ -224,7 +224,7 @@ class Postfix:
 
     def settle(self) -> None:
         """See Peer: what is still in these two queues would miss a flush, and wait for five minutes."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while time.monotonic() < end and any(self._waits("incoming") + self._waits("active")):
             time.sleep(0.1)
 
