@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
+from relay.delivery.pace import Pace
 from relay.outcome import Outcome
 from relay.schedule import Item
 from relay.spool.spool import Body, Standing, State, Submission
@@ -49,10 +51,14 @@ def held(item: Item, numbers: list[int], reply: str) -> tuple[Standing, ...]:
 
 
 class Attempts:
-    """Those under way. `stalled` of them have waited so long for a reply that they are no worker's any more."""
+    """Those under way. `stalled` of them have waited so long for a reply that they are no worker's any more.
 
-    def __init__(self) -> None:
+    pace  how fast they end
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
         self.stalled = 0
+        self.pace = Pace(clock)
         self._attempts: set[Attempt] = set()
         self._quiet: dict[int, Deferred[None]] = {}
 
@@ -68,6 +74,7 @@ class Attempts:
     def discard(self, attempt: Attempt) -> None:
         """One is over, and what came of it durable."""
         self._attempts.discard(attempt)
+        self.pace.ended()
         attempt.item.active -= 1
 
     def of(self, item: Item) -> Iterator[Attempt]:

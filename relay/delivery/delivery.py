@@ -68,7 +68,7 @@ class Delivery:
         self._account = account
         self._events = events
         self._schedule: Schedule
-        self._attempts = Attempts()
+        self._attempts = Attempts(clock)
         self._stopping = False
         self._pumping = False
         self._drained: Deferred[None] | None = None
@@ -143,11 +143,11 @@ class Delivery:
         return self._clock.seconds() - last if last else None
 
     def room(self) -> int:
-        """How many more transactions might begin, were there mail for them: what a shared queue is asked for."""
+        """How many more transactions might begin in a moment, were there mail: what a shared queue is asked for."""
         if self._stopping or self._ledger.unwritten or not (self._spool.in_force and self.may_begin):
             return 0
         under_way = len(self._attempts) - self._attempts.stalled - len(self._ledger)
-        return self.settings.workers - under_way - self.lines.waiting()
+        return self.settings.workers + self._attempts.pace.ahead - under_way - self.lines.waiting()
 
     @property
     def may_begin(self) -> bool:
@@ -164,6 +164,12 @@ class Delivery:
         if not item.active:
             self._schedule.show(item)
 
+    def hand_rest_back(self) -> None:
+        """The same for mail that was taken ahead and will not be begun in a moment: providers have become slower."""
+        if (many := -self.room()) > self._attempts.pace.ahead:
+            for item in self.lines.last(many):
+                self.hand_back(item)
+
     def hand_all_back(self) -> None:
         """The same for every mail that is in memory."""
         for item in list(self._schedule.items.values()):
@@ -172,10 +178,6 @@ class Delivery:
     def began(self, item: Item, number: int) -> tuple[str, float] | None:
         """See Attempts."""
         return self._attempts.began(item, number, self._clock.seconds())
-
-    def seen_to(self, item: Item) -> None:
-        """A person has decided about a mail: it is suspected of nothing any more."""
-        self.suspects.seen_to(item)
 
     def tick(self) -> None:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""

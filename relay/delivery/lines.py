@@ -135,6 +135,11 @@ class Lines:
         """Tasks that wait for nothing but their turn."""
         return sum([len(line) for line in self._lines.values()])
 
+    def last(self, many: int) -> list[Item]:
+        """The mails of so many tasks that would have their turn last."""
+        tasks = [task for line in self._lines.values() for task in line]
+        return [task.item for task in tasks[-many:]]
+
     def pause(self, task: Task) -> None:
         """Put it into a line once its time has come."""
         self._paused.append(task)

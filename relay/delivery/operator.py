@@ -309,4 +309,4 @@ class Operator:
         if order is Order.RETRY:
             self._schedule.due_at(self._now())
         else:
-            self._delivery.seen_to(item)
+            self._delivery.suspects.seen_to(item)

@@ -1,7 +1,7 @@
 """SharedSchedule: the same for a queue that is shared: what is in memory is what this process has a lease for.
 
 A mail that is taken while a worker is free is ours from its first commit on. All else is claimed, in the commit that
-settles an earlier mail where there is one, and never more than workers are free. What leaves memory is given back.
+settles an earlier mail where there is one, and never more than is begun in a moment. What leaves memory is given back.
 
 Failure: a claim that cannot be made is made again when the spool says that something waits.
 """

@@ -225,9 +225,10 @@ class SharedStore:
             self._events.held(uuid, [address], LEFT_UNDER_WAY)
 
     def tick(self) -> None:
-        """See Store. What no provider takes from here others may be able to deliver."""
+        """See Store. What no provider takes from here, or not soon, others may be able to deliver."""
         if not self._delivery.may_begin:
             self._delivery.hand_all_back()
+        self._delivery.hand_rest_back()
 
     def hand_back(self, delivery: Delivery) -> None:
         """See Store."""

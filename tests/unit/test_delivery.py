@@ -657,6 +657,32 @@ def test_mails_that_were_there_at_the_ends_of_other_processes() -> None:
     assert crashes.suspects == {}
 
 
+def test_what_is_asked_ahead() -> None:
+    """As much as ended within the last tenth of a second; once nothing ends what is not begun is given back."""
+    house = House(names=["first"], workers=2)
+    assert house.delivery.room() == 2
+    for _ in range(5):
+        house.mail()
+    house.clock.advance(0.1)
+    assert house.delivery.room() == 2 + 5
+
+    house.providers["first"].prompt = False
+    for number in range(6):
+        house.mail(f"{number}@example.net")
+    assert house.delivery.room() == 2 + 5 - 6
+    house.delivery.hand_rest_back()
+    assert len(house.schedule.items) == 6
+    house.clock.advance(0.2)
+    assert house.delivery.room() == 2 - 6
+    house.delivery.hand_rest_back()
+
+    assert house.delivery.room() == 0
+    assert house.went_to("first")[5:] == [["0@example.net"], ["1@example.net"]]
+    assert len(house.schedule.items) == 2
+    for _ in range(2):
+        house.providers["first"].answer()
+
+
 @pytest.mark.parametrize("limit", [5, 100])
 def test_more_reports_than_an_hour_bears(limit: int) -> None:
     """Twenty go one by one; the others are one digest an hour after the first."""
