@@ -240,7 +240,7 @@ def _serve(tally: Tally, port: Any, ready: Event, chunking: bool) -> None:
     dialogues: dict[int, Dialogue] = {}
     poll = select.epoll()
     poll.register(server, select.EPOLLIN)
-    piece = bytearray(PIECE)  # one for all: to have recv allocate as much costs more than all else here
+    piece = bytearray(PIECE)
     view = memoryview(piece)
     ready.set()
     while True:
