@@ -1,4 +1,4 @@
-"""Attempts: the transactions that are under way, and who waits for one of them to be over."""
+"""Attempts: the transactions that are under way, those whose outcome is not durable yet, and who waits for them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from relay.upstream.pool import Pool
 class Attempt:
     """One transaction under way, and then what came of it.
 
+    over    whether there is no transaction any more: its outcome is judged and written
     rest    recipients of the same task that wait until it is over
     age     of the mail, when this began
     marked  whether it is written down that a dot is under way
@@ -43,6 +44,7 @@ class Attempt:
     trouble: Exception | None = None
     failed: bool = False
     flies: bool = False
+    over: bool = False
 
 
 def held(item: Item, numbers: list[int], reply: str) -> tuple[Standing, ...]:
@@ -51,13 +53,16 @@ def held(item: Item, numbers: list[int], reply: str) -> tuple[Standing, ...]:
 
 
 class Attempts:
-    """Those under way. `stalled` of them have waited so long for a reply that they are no worker's any more.
+    """Those that are not durable yet.
 
-    pace  how fast they end
+    stalled  of those under way: how many have waited so long for a reply that they are no worker's any more
+    over     how many are over
+    pace     how fast they end
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self.stalled = 0
+        self.over = 0
         self.pace = Pace(clock)
         self._attempts: set[Attempt] = set()
         self._quiet: dict[int, Deferred[None]] = {}
@@ -66,14 +71,25 @@ class Attempts:
         """How many."""
         return len(self._attempts)
 
+    @property
+    def under_way(self) -> int:
+        """How many have a transaction that is a worker's."""
+        return len(self._attempts) - self.over - self.stalled
+
     def add(self, attempt: Attempt) -> None:
         """One begins."""
         self._attempts.add(attempt)
         attempt.item.active += 1
 
+    def end(self, attempt: Attempt) -> None:
+        """Its transaction is over, or there is none; what came of it is not durable yet."""
+        attempt.over = True
+        self.over += 1
+
     def discard(self, attempt: Attempt) -> None:
         """One is over, and what came of it durable."""
         self._attempts.discard(attempt)
+        self.over -= attempt.over
         self.pace.ended()
         attempt.item.active -= 1
 

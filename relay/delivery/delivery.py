@@ -1,7 +1,8 @@
 """Delivery: hands mail that is due to providers and writes down what came of it.
 
 `pump` takes from the lines as long as there are workers and connections. A transaction ends in one settlement, one
-commit for all its recipients, and only then is anything logged, counted or tried on.
+commit for all its recipients, and only then is anything logged, counted or tried on. Its worker does not wait for that,
+but there are never more outcomes on their way to the disk than workers: a crash may send those mails once more.
 
 Failure: an outcome that cannot be written is kept and written again every second; until then nothing new is begun.
 """
@@ -134,8 +135,8 @@ class Delivery:
 
     @property
     def is_busy(self) -> bool:
-        """Whether as many transactions are under way as there are workers."""
-        return len(self._attempts) - self._attempts.stalled >= self.settings.workers
+        """Whether as many transactions are under way as there are workers, or as many outcomes are being written."""
+        return max(self._attempts.under_way, self._attempts.over) >= self.settings.workers
 
     def idle(self) -> float | None:
         """For how many seconds no provider has taken a mail; None: never. In any thread."""
@@ -146,8 +147,7 @@ class Delivery:
         """How many more transactions might begin in a moment, were there mail: what a shared queue is asked for."""
         if self._stopping or self._ledger.unwritten or not (self._spool.in_force and self.may_begin):
             return 0
-        under_way = len(self._attempts) - self._attempts.stalled - len(self._ledger)
-        return self.settings.workers + self._attempts.pace.ahead - under_way - self.lines.waiting()
+        return self.settings.workers + self._attempts.pace.ahead - self._attempts.under_way - self.lines.waiting()
 
     @property
     def may_begin(self) -> bool:
@@ -253,6 +253,7 @@ class Delivery:
         attempt.pool.reserved -= 1
         attempt.numbers, attempt.rest = attempt.numbers + attempt.rest, []
         if failure.check(Damaged):
+            self._attempts.end(attempt)
             attempt.settled = held(attempt.item, attempt.numbers, f"quarantine: {failure.value}")
             self._ledger.settle(attempt)
             return
@@ -277,6 +278,7 @@ class Delivery:
         """Something is to be written down without a transaction. That never makes a mail too old."""
         attempt = Attempt(item, numbers, [], next(iter(self._pools.values())), self._clock.seconds(), float("-inf"))
         self._attempts.add(attempt)
+        self._attempts.end(attempt)
         return attempt
 
     def _drop_pins(self, item: Item, numbers: list[int]) -> None:
@@ -290,9 +292,11 @@ class Delivery:
         """A transaction is over: judge it, and write down what that means."""
         if not isinstance(attempt.body, bytes):
             attempt.body.close()
+        self._attempts.end(attempt)
         self._judge.ended(attempt, result, self.settings)
         self._ledger.conclude(attempt, dsn=result.dsn)
         self._schedule.ended()
+        self.pump()
 
     def _written(self, attempt: Attempt) -> None:
         """What came of it is durable: say so, and go on with whoever is left."""

@@ -49,10 +49,6 @@ class Ledger:
         self._late = late
         self._settling: dict[int, list[Attempt]] = {}  # by mail: those whose outcomes are written after the one that is
 
-    def __len__(self) -> int:
-        """Mails of which something is being written."""
-        return len(self._settling)
-
     def mark(self, attempt: Attempt) -> Deferred[None]:
         """Write down that a dot is under way: a crash from here on holds the mail, and sends no second copy."""
         attempt.marked = True
