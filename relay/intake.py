@@ -177,14 +177,15 @@ class Arrival:
 
     def finish(self, findings: Findings) -> Deferred[str]:
         """Make it durable; fires with its uuid, or fails with Refused."""
-        if self._writer is not None:
-            return Deferred.fromCoroutine(self._finish_large(self._writer, findings))
-        pieces = self._pieces
-        submission = self._submission(pieces[0] if len(pieces) == 1 else b"".join(pieces), findings)
         answer: Deferred[str] = Deferred()
-        self._intake._spool.submit(submission).addCallbacks(
-            self._durable, self._not_durable, (submission, answer), {}, (answer,)
-        )
+        pieces, writer = self._pieces, self._writer
+        if writer is not None:
+            submission = self._submission(writer, findings)
+            durable = Deferred.fromCoroutine(self._submit_large(submission, writer))
+        else:
+            submission = self._submission(pieces[0] if len(pieces) == 1 else b"".join(pieces), findings)
+            durable = self._intake._spool.submit(submission)
+        durable.addCallbacks(self._durable, self._not_durable, (submission, answer), {}, (answer,))
         return answer
 
     def abandon(self) -> None:
@@ -193,18 +194,13 @@ class Arrival:
         if self._writer is not None:
             self._writer.abandon()
 
-    async def _finish_large(self, writer: BodyWriter, findings: Findings) -> str:
-        submission = self._submission(writer, findings)
+    async def _submit_large(self, submission: Submission, writer: BodyWriter) -> None:
         try:
             await writer.finish(submission.envelope.uuid)
             await self._intake._spool.submit(submission)
         except Exception:
             writer.abandon()
-            raise self._refusal(Failure()) from None
-        self._intake.taken(submission)
-        body = writer.whole()
-        self._intake.deliver(submission if body is None else replace(submission, body=body))
-        return submission.envelope.uuid
+            raise
 
     def _submission(self, body: bytes | BodyWriter, findings: Findings) -> Submission:
         intake = self._intake
@@ -229,6 +225,8 @@ class Arrival:
         """The application is told before its mail goes on: it has waited for that."""
         self._intake.taken(submission)
         answer.callback(submission.envelope.uuid)
+        if self._writer is not None and (body := self._writer.whole()) is not None:
+            submission = replace(submission, body=body)
         self._intake.deliver(submission)
 
     def _not_durable(self, failure: Failure, answer: Deferred[str]) -> None:

@@ -437,6 +437,20 @@ def test_no_more_workers_than_allowed() -> None:
     assert len(house.went_to("first")) == 3
 
 
+def test_a_worker_does_not_wait_for_the_disk() -> None:
+    """A transaction is over with its reply; but outcomes that are on their way to the disk are at most as many."""
+    house = House(workers=2, at_once=False)
+
+    for _ in range(6):
+        house.mail()
+    house.spool.commit()
+    assert len(house.went_to("first")) == 2
+    assert house.delivery.room() == 0
+
+    house.spool.commit()
+    assert len(house.went_to("first")) == 4
+
+
 def test_a_fault_moves_everybody_who_waits() -> None:
     """Mail that stood in the line of a provider that goes down goes to the next one."""
     house = House(workers=2)
