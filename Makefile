@@ -4,7 +4,8 @@
 # make bench  beside Postfix (Debian's; as root, with strace); CASES="backlog million --write" for some, into the docs
 # make fuzz   any octets as commands and as content, SECONDS=300 for each, then sessions at random
 
-PYTHON := python3 python3.14 python3.13 python3.12 python3.11 python
+# The system's own comes first: it is built with every optimisation, which one from elsewhere often is not.
+PYTHON := /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11 python
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS :=
@@ -40,7 +41,7 @@ fuzz: $(VENV)/installed-to-test
 clean:
 	rm -rf $(VENV) build *.egg-info
 
-# The first Python on the path that will do; a name may be there and not run (pyenv's shims), so each is tried.
+# The first Python that will do; a name may be there and not run (pyenv's shims), so each is tried.
 $(VENV)/made:
 	@for python in $(PYTHON); do \
 	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

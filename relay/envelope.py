@@ -10,6 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _SEQUENCE_BITS = 20
+_TAIL = 54
+"""Random bits of an id."""
+
+_TAILS = 64
+"""Of how many ids they are drawn at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,15 @@ class Ids:
         self._last = last_key // slots * slots + slot
         self._now = now
         self._random_bits = random_bits
+        self._tails: list[int] = []
 
     def next(self) -> tuple[int, str]:
         """The next (key, uuid)."""
         self._last = key = max(self._last + self._slots, (int(self._now() * 1000) << _SEQUENCE_BITS) + self._slot)
-        return key, uuid_of(key, self._random_bits(54))
+        if not self._tails:  # a system call for many
+            bits = self._random_bits(_TAIL * _TAILS)
+            self._tails = [bits >> _TAIL * number & (1 << _TAIL) - 1 for number in range(_TAILS)]
+        return key, uuid_of(key, self._tails.pop())
 
 
 def uuid_of(key: int, tail: int) -> str:
