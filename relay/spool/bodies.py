@@ -109,12 +109,12 @@ class _File:
         try:
             if self._file < 0:
                 self.put([])
-            whole = self._path.with_name(uuid)
-            self._path.rename(whole)  # first, so that the file system commits its name and what it says at once
-            self._path = whole
             os.fsync(self._file)
             file, self._file = self._file, -1
             os.close(file)
+            whole = self._path.with_name(uuid)
+            self._path.rename(whole)
+            self._path = whole
             sync_folder(whole.parent)
         except OSError as error:
             raise failing(error, "a large body could not be made durable") from error

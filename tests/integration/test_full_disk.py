@@ -167,7 +167,7 @@ def test_an_outcome_without_a_reserve(tmp_path: Path) -> None:
             finished = [relay.event("finished")["id"] for _ in ids]
             health = relay.health()
 
-    assert sent == 2
+    assert 2 <= sent <= 4  # as many as there are workers, and as many more until it was known
     assert sorted(finished) == sorted(ids)
     assert sorted(mail.id for mail in sink.mails) == sorted(ids)
     assert health["queue"]["total"] == 0

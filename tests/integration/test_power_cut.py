@@ -145,6 +145,6 @@ def test_every_so_many_writes_fail(tmp_path: Path, what: str, error: str, every:
     LOG.info("%s at every %d. call of %s, %d in all: %s", error, every, what, failed, result)
 
     assert (result.lost, result.wrong, result.ghosts, result.torn) == (frozenset(), frozenset(), frozenset(), 0)
-    assert result.copies <= WORKERS
+    assert result.copies <= 2 * WORKERS  # under way, and over but not written
     assert failed
     assert {code for code, _ in result.answers} <= {250, 451, 452}
