@@ -80,7 +80,7 @@ class Metrics:
     """
 
     def __init__(self, version: str, gauges: Callable[[], Gauges] = Gauges) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
         self.registry = registry = CollectorRegistry()
         self.received = Counter(
             "mailrelay_messages_received_total", "Messages made durable and acknowledged.", registry=registry

@@ -20,12 +20,12 @@ from relay.upstream.pool import Pool
 class Attempt:
     """One transaction under way, and then what came of it.
 
-    over    whether there is no transaction any more: its outcome is judged and written
     rest    recipients of the same task that wait until it is over
     age     of the mail, when this began
     marked  whether it is written down that a dot is under way
     failed  whether its outcome could not be written when that was last tried
     flies   whether it has, or had, a connection
+    over    whether there is no transaction any more: its outcome is judged and written
     """
 
     item: Item

@@ -69,7 +69,7 @@ class Delivery:
         self._account = account
         self._events = events
         self._schedule: Schedule
-        self._attempts = Attempts(clock)
+        self.attempts = Attempts(clock)
         self._stopping = False
         self._pumping = False
         self._drained: Deferred[None] | None = None
@@ -118,15 +118,11 @@ class Delivery:
 
     def under_way(self, item: Item) -> set[int]:
         """The recipients of a mail that a transaction is under way for."""
-        return {number for attempt in self._attempts.of(item) for number in attempt.numbers}
+        return {number for attempt in self.attempts.of(item) for number in attempt.numbers}
 
     def withdraw(self, item: Item) -> list[int]:
         """Begin nothing more for a mail; the recipients that waited, which are the caller's to put back (`ready`)."""
-        return self.lines.withdraw(item) + self._attempts.withdraw(item)
-
-    def quiet(self, item: Item) -> Deferred[None]:
-        """Fires when no transaction of a mail is under way. It may be cancelled."""
-        return self._attempts.quiet(item)
+        return self.lines.withdraw(item) + self.attempts.withdraw(item)
 
     @property
     def is_blocked(self) -> bool:
@@ -136,7 +132,7 @@ class Delivery:
     @property
     def is_busy(self) -> bool:
         """Whether as many transactions are under way as there are workers, or as many outcomes are being written."""
-        return max(self._attempts.under_way, self._attempts.over) >= self.settings.workers
+        return max(self.attempts.under_way, self.attempts.over) >= self.settings.workers
 
     def idle(self) -> float | None:
         """For how many seconds no provider has taken a mail; None: never. In any thread."""
@@ -147,7 +143,7 @@ class Delivery:
         """How many more transactions might begin in a moment, were there mail: what a shared queue is asked for."""
         if self._stopping or self._ledger.unwritten or not (self._spool.in_force and self.may_begin):
             return 0
-        return self.settings.workers + self._attempts.pace.ahead - self._attempts.under_way - self.lines.waiting()
+        return self.settings.workers + self.attempts.pace.ahead - self.attempts.under_way - self.lines.waiting()
 
     @property
     def may_begin(self) -> bool:
@@ -166,7 +162,7 @@ class Delivery:
 
     def hand_rest_back(self) -> None:
         """The same for mail that was taken ahead and will not be begun in a moment: providers have become slower."""
-        if (many := -self.room()) > self._attempts.pace.ahead:
+        if (many := -self.room()) > self.attempts.pace.ahead:
             for item in self.lines.last(many):
                 self.hand_back(item)
 
@@ -177,15 +173,15 @@ class Delivery:
 
     def began(self, item: Item, number: int) -> tuple[str, float] | None:
         """See Attempts."""
-        return self._attempts.began(item, number, self._clock.seconds())
+        return self.attempts.began(item, number, self._clock.seconds())
 
     def tick(self) -> None:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
         now = self._clock.seconds()
         self.suspects.tick(now)
-        self._attempts.stalled = sum(pool.stalled() for pool in self._pools.values())
-        if self._attempts.stalled:
-            for item, numbers in self._attempts.held_up(now):
+        self.attempts.stalled = sum(pool.stalled() for pool in self._pools.values())
+        if self.attempts.stalled:
+            for item, numbers in self.attempts.held_up(now):
                 self.lines.put(Task(item, numbers))
         for name, pool in self._pools.items():
             if pool.on_trial:
@@ -216,7 +212,7 @@ class Delivery:
         item, size = task.item, self.settings.batch_size
         age = self._now() - item.envelope.received_at
         attempt = Attempt(item, task.numbers[:size], task.numbers[size:], pool, self._clock.seconds(), age)
-        self._attempts.add(attempt)
+        self.attempts.add(attempt)
         self._schedule.show(item)
         pool.reserved += 1
         if item.body is not None:
@@ -253,7 +249,7 @@ class Delivery:
         attempt.pool.reserved -= 1
         attempt.numbers, attempt.rest = attempt.numbers + attempt.rest, []
         if failure.check(Damaged):
-            self._attempts.end(attempt)
+            self.attempts.end(attempt)
             attempt.settled = held(attempt.item, attempt.numbers, f"quarantine: {failure.value}")
             self._ledger.settle(attempt)
             return
@@ -277,8 +273,8 @@ class Delivery:
     def _unasked(self, item: Item, numbers: list[int]) -> Attempt:
         """Something is to be written down without a transaction. That never makes a mail too old."""
         attempt = Attempt(item, numbers, [], next(iter(self._pools.values())), self._clock.seconds(), float("-inf"))
-        self._attempts.add(attempt)
-        self._attempts.end(attempt)
+        self.attempts.add(attempt)
+        self.attempts.end(attempt)
         return attempt
 
     def _drop_pins(self, item: Item, numbers: list[int]) -> None:
@@ -292,7 +288,7 @@ class Delivery:
         """A transaction is over: judge it, and write down what that means."""
         if not isinstance(attempt.body, bytes):
             attempt.body.close()
-        self._attempts.end(attempt)
+        self.attempts.end(attempt)
         self._judge.ended(attempt, result, self.settings)
         self._ledger.conclude(attempt, dsn=result.dsn)
         self._schedule.ended()
@@ -336,10 +332,10 @@ class Delivery:
 
     def _end(self, attempt: Attempt) -> None:
         item = attempt.item
-        self._attempts.discard(attempt)
+        self.attempts.discard(attempt)
         self.suspects.landed(item, self._clock.seconds(), flew=attempt.flies)
         self._schedule.show(item)
-        self._attempts.tell_if_quiet(item)
+        self.attempts.tell_if_quiet(item)
         self._tell_if_drained()
         self.pump()
 
@@ -348,6 +344,6 @@ class Delivery:
         self._schedule.show(item)
 
     def _tell_if_drained(self) -> None:
-        if self._drained is not None and not self._attempts:
+        if self._drained is not None and not self.attempts:
             done, self._drained = self._drained, None
             done.callback(None)

@@ -181,7 +181,7 @@ class Operator:
         item = next((item for item in self._schedule.items.values() if item.envelope.uuid == uuid), None)
         if item is None or not item.active:
             return True
-        waiting = self._delivery.quiet(item)
+        waiting = self._delivery.attempts.quiet(item)
         timer = self._clock.callLater(max(until - self._clock.seconds(), 0.0), waiting.cancel)
         try:
             await waiting

@@ -147,7 +147,7 @@ class Answers:
 
     def _metrics(self, ask: Ask) -> Answer:
         if wants_openmetrics(ask.accept):
-            shown: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            shown: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]  # it has none
             return Answer(200, shown, openmetrics.CONTENT_TYPE_LATEST)
         return Answer(200, exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_PLAIN_0_0_4)
 

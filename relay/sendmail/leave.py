@@ -47,12 +47,12 @@ def leave(folder: str, mail: Mail, recipients: Sequence[str]) -> None:
         _write(descriptor, dump(head))
         _write(descriptor, content)
         os.fsync(descriptor)
-        os.rename(part, whole)  # noqa: PTH104
+        os.rename(part, whole)  # noqa: PTH104  pathlib takes as long to import as all else here
         part = whole
         _sync_file_system(descriptor)
     except BaseException:
         with suppress(OSError):
-            os.unlink(part)  # noqa: PTH108
+            os.unlink(part)  # noqa: PTH108  the same
         raise
     finally:
         os.close(descriptor)

@@ -441,7 +441,7 @@ class Machine(RuleBasedStateMachine):
         assert min(house.schedule.counts.values()) >= 0, house.schedule.counts
         assert len(house.schedule.items) <= self.limit + AT_ONCE
         assert all(pool.reserved >= 0 for pool in house.pools.values())
-        assert house.delivery._attempts.under_way <= max(house.delivery.settings.workers, 1)
+        assert house.delivery.attempts.under_way <= max(house.delivery.settings.workers, 1)
         if house.spool.is_quiet and not house.delivery.is_blocked:
             assert house.schedule.waiting == len(house.spool.mails)
 
@@ -501,8 +501,8 @@ class Machine(RuleBasedStateMachine):
         assert house.schedule.counts == {"ready": 0, "active": 0, "deferred": 0, "held": len(house.spool.mails)}
         assert not house.schedule.items
         assert not house.schedule._octets
-        assert not delivery._attempts
-        assert not delivery._attempts.over
+        assert not delivery.attempts
+        assert not delivery.attempts.over
         assert not delivery._ledger._settling
         assert not delivery.is_blocked
         assert not delivery._digests._waiting
