@@ -139,11 +139,12 @@ class Delivery:
         last = max((pool.last_success_at or 0.0 for pool in list(self._pools.values())), default=0.0)
         return self._clock.seconds() - last if last else None
 
-    def room(self) -> int:
-        """How many more transactions might begin in a moment, were there mail: what a shared queue is asked for."""
+    def room(self, fresh: bool = False) -> int:
+        """How many more might begin in a moment, were there mail; `fresh`: mail that need not wait for what is not."""
         if self._stopping or self._ledger.unwritten or not (self._spool.in_force and self.may_begin):
             return 0
-        return self.settings.workers + self.attempts.pace.ahead - self.attempts.under_way - self.lines.waiting()
+        before = self.lines.fresh() if fresh else self.lines.waiting()
+        return self.settings.workers + self.attempts.pace.ahead - self.attempts.under_way - before
 
     @property
     def may_begin(self) -> bool:
@@ -196,15 +197,13 @@ class Delivery:
             return
         self._pumping = True
         try:
-            taking = self.lines.take()
             while not self._ledger.unwritten:
                 if self.lines.over:
                     self._end_round(self.lines.over.popleft())
                     continue
-                task, pool = (None, None) if self.is_busy else next(taking, (None, None))
-                if task is None or pool is None:
+                if self.is_busy or (taken := self.lines.take()) is None:
                     break
-                self._begin(task, pool)
+                self._begin(*taken)
         finally:
             self._pumping = False
 

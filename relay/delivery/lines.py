@@ -1,4 +1,7 @@
-"""Lines: recipients that wait for their turn at a provider, each mail in the line of the one that is next for it.
+"""Lines: recipients that wait for their turn at a provider, each mail in a line of the one that is next for it.
+
+A provider has two, one for mail that has just come and one for mail that has waited, and they move in turn: who waits
+for a mail that is new does not wait for a backlog, nor the backlog for what is new.
 
 A mail that no provider takes at present is stranded; one that is to pause (between two batches, or until the disk
 works) comes back by a LoopingCall, which runs only while one does. Where nobody is left to be asked while something was
@@ -9,7 +12,7 @@ put it there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -37,6 +40,10 @@ class Task:
     numbers: list[int]
     not_before: float = 0.0
     failed: str = ""
+
+
+Pair = tuple[deque[Task], deque[Task]]
+"""The lines of one provider, by whether a mail is fresh (see Item)."""
 
 
 class Trials(Protocol):
@@ -69,11 +76,12 @@ class Lines:
         moved: Callable[[], None],
     ) -> None:
         self._pools = pools
-        self._names = list(pools)
+        self._names: list[str] = []
         self._clock = clock
         self._trials = trials
         self._moved = moved
-        self._lines: dict[str, deque[Task]] = {name: deque() for name in pools}
+        self._lines: dict[str, Pair] = {}
+        self._turns: deque[tuple[str, deque[Task]]] = deque()  # all of them, the one whose turn is next first
         self.over: deque[Task] = deque()
         self.aside: list[Task] = []
         self._stranded: deque[Task] = deque()
@@ -81,6 +89,7 @@ class Lines:
         self._stopped = False
         self._pauses = LoopingCall(self._end_pauses)
         self._pauses.clock = clock
+        self.follow()
 
     def put(self, task: Task, first: bool = False) -> None:
         """Split `task` by the provider that each recipient is to go to; `first`: to the head of those lines.
@@ -92,13 +101,13 @@ class Lines:
         if len(up) < len(self._names):
             numbers = self._without_trial(item, numbers)
         elif up and not (first or item.rounds or [number for number in numbers if item.standings[number].pinned]):
-            self._lines[up[0]].append(task)  # nearly always: nobody was asked yet, and everybody may be
+            self._lines[up[0]][item.fresh].append(task)  # nearly always: nobody was asked yet, and everybody may be
             return
         parts: dict[int, tuple[deque[Task], list[int]]] = {}
         for number in numbers:
             line = self._line_of(item, number, up)
             parts.setdefault(id(line), (line, []))[1].append(number)
-        behind = (self._stranded, self._lines.get(task.failed)) if task.failed else ()
+        behind = (self._stranded, *self._lines.get(task.failed, ())) if task.failed else ()
         for line, some in parts.values():
             ahead = first and not any(line is other for other in behind)
             (line.appendleft if ahead else line.append)(Task(item, some, failed=task.failed))
@@ -108,7 +117,7 @@ class Lines:
         order = (standing.provider,) if is_pinned(standing, said, self._names) else self._names
         step = next_step(said, order, up)
         if isinstance(step, Ask):
-            return self._lines[step.provider]
+            return self._lines[step.provider][item.fresh]
         return self._stranded if isinstance(step, Wait) else self.over
 
     def drop_pins(self, item: Item, numbers: list[int]) -> set[str]:
@@ -121,23 +130,26 @@ class Lines:
                 item.standings[number] = replace(standing, pinned=False)
         return gone
 
-    def take(self) -> Iterator[tuple[Task, Pool]]:
-        """What may begin now, one of each line in turn, for as long as the caller asks."""
-        found = True
-        while found:
-            found = False
-            for name, line in self._lines.items():
-                if line and self._pools[name].room() > 0:
-                    found = True
-                    yield line.popleft(), self._pools[name]
+    def take(self) -> tuple[Task, Pool] | None:
+        """What may begin now: the first of the next line that has one, and whose provider has room."""
+        for _ in range(len(self._turns)):
+            name, line = self._turns[0]
+            self._turns.rotate(-1)
+            if line and self._pools[name].room() > 0:
+                return line.popleft(), self._pools[name]
+        return None
 
     def waiting(self) -> int:
         """Tasks that wait for nothing but their turn."""
-        return sum([len(line) for line in self._lines.values()])
+        return sum([len(line) for _, line in self._turns])
+
+    def fresh(self) -> int:
+        """Those among them whose mail has just come."""
+        return sum([len(fresh) for _, fresh in self._lines.values()])
 
     def last(self, many: int) -> list[Item]:
         """The mails of so many tasks that would have their turn last."""
-        tasks = [task for line in self._lines.values() for task in line]
+        tasks = [task for _, line in self._turns for task in line]
         return [task.item for task in tasks[-many:]]
 
     def pause(self, task: Task) -> None:
@@ -150,9 +162,11 @@ class Lines:
         """The providers are others than they were: whoever stood in a line that is no more is stranded."""
         self._names = list(self._pools)
         for name in [name for name in self._lines if name not in self._pools]:
-            self._stranded.extend(self._lines.pop(name))
+            for line in self._lines.pop(name):
+                self._stranded.extend(line)
         for name in self._names:
-            self._lines.setdefault(name, deque())
+            self._lines.setdefault(name, (deque(), deque()))
+        self._turns = deque((name, line) for name in self._names for line in reversed(self._lines[name]))
 
     def stop(self) -> None:
         """No more pauses end."""
@@ -163,7 +177,7 @@ class Lines:
     def sort_again(self) -> None:
         """Providers came or went: whoever waits may have to wait elsewhere, but for the one on trial."""
         waiting: list[Task] = []
-        lines = [line for name, line in self._lines.items() if not self._pools[name].on_trial]
+        lines = [line for name, line in self._turns if not self._pools[name].on_trial]
         for line in (self._stranded, self.over, *lines):
             waiting.extend(line)
             line.clear()
@@ -173,7 +187,7 @@ class Lines:
     def withdraw(self, item: Item) -> list[int]:
         """Take a mail out wherever it waits; the recipients that did."""
         numbers: list[int] = []
-        for line in (self._stranded, self._paused, self.over, self.aside, *self._lines.values()):
+        for line in (self._stranded, self._paused, self.over, self.aside, *[line for _, line in self._turns]):
             tasks = [task for task in line if task.item is item]
             for task in tasks:
                 line.remove(task)
@@ -182,7 +196,7 @@ class Lines:
 
     def place(self, item: Item, number: int) -> str | None:
         """In the line of which provider a recipient stands: "" in none (stranded, or in a pause), None if unknown."""
-        for name, line in self._lines.items():
+        for name, line in self._turns:
             if any(task.item is item and number in task.numbers for task in line):
                 return name
         apart = (*self._stranded, *self._paused, *self.over, *self.aside)
@@ -196,7 +210,7 @@ class Lines:
     def try_again(self, name: str) -> None:
         """Have a mail that waits tried by a paused provider, if one is to be."""
         found: dict[int, tuple[deque[Task], Task]] = {}
-        for line in (self._stranded, *self._lines.values()):
+        for line in (self._stranded, *[line for _, line in self._turns]):
             for task in line:
                 if self._unasked(task.item, task.numbers, name):
                     found.setdefault(task.item.envelope.key, (line, task))
@@ -211,7 +225,7 @@ class Lines:
 
     def end_trial(self, name: str) -> None:
         """The provider is on trial: if its mail is gone (by command, or with a connection) another one may be tried."""
-        if not self._lines[name]:
+        if not any(self._lines[name]):
             self._pools[name].end_trial()
 
     def _without_trial(self, item: Item, numbers: list[int]) -> list[int]:
@@ -225,7 +239,7 @@ class Lines:
         """All that may be asked there goes there; the rest."""
         chosen = self._unasked(item, numbers, name)
         self._trials.begin(name, item.envelope)
-        self._lines[name].append(Task(item, chosen))
+        self._lines[name][item.fresh].append(Task(item, chosen))
         return [number for number in numbers if number not in chosen]
 
     def _unasked(self, item: Item, numbers: list[int], name: str) -> list[int]:

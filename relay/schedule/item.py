@@ -24,19 +24,28 @@ class Item:
     queued  recipients (by number) that are to be tried or are being tried now
     active  transactions under way
     rounds  what providers have said of a recipient in the round that is not over yet
+    fresh   whether it came straight from an application: it does not wait behind what has waited before
     turn    names the lease in a queue that is shared (see Mail); LOST: another process has the mail by now
     """
 
-    __slots__ = ("active", "body", "envelope", "head", "queued", "rounds", "shown", "standings", "turn")
+    __slots__ = ("active", "body", "envelope", "fresh", "head", "queued", "rounds", "shown", "standings", "turn")
 
     def __init__(
-        self, envelope: Envelope, head: bytes, body: bytes | None, standings: Sequence[Standing], turn: int = 0
+        self,
+        envelope: Envelope,
+        head: bytes,
+        body: bytes | None,
+        standings: Sequence[Standing],
+        turn: int = 0,
+        *,
+        fresh: bool = False,
     ) -> None:
         self.envelope = envelope
         self.head = head
         self.body = body
         self.standings = list(standings)
         self.turn = turn
+        self.fresh = fresh
         self.active = 0
         self.queued: set[int] = set()
         self.rounds: dict[int, dict[str, Outcome]] = {}

@@ -2,7 +2,8 @@
 
 It knows ids and times and hands a mail on (`on_ready`) when recipients of it are to be tried; what becomes of them is
 `relay.delivery`'s. At most `limit` mails are in memory, and at most BODIES octets of their bodies; the others stay in
-the spool and are found there by key (those that were never tried) or by index when they are due. There is one timer,
+the spool and are found there by key (those that were never tried) or by index when they are due. While some do, a
+quarter of the room is for mail that has just come: it need not wait until all of them have gone. There is one timer,
 for the earliest due time; the sweep, a LoopingCall, only finds what a missed timer would.
 
 Failure: a spool that cannot be read is asked again at the next sweep; nothing is forgotten, since the spool knows.
@@ -23,6 +24,9 @@ from relay.turns import Turns
 
 BODIES = 16 * 1024 * 1024
 """Octets of bodies kept in memory for mail that waits for its turn; beyond it a body is read again when needed."""
+
+FEW = 8
+"""Where fewer mails than that are to be in memory, no room is kept for fresh ones."""
 
 SWEEP = 60.0
 """Seconds between two looks for due mail that no timer announced."""
@@ -56,6 +60,7 @@ class Schedule:
             "held": tally.held,
         }
         self.items: dict[int, Item] = {}
+        self._fresh = 0  # of these
         self._octets = 0
         self._cursor = 0  # READY mail up to this key is in memory, but for what was passed by
         self._passed_by = _NONE  # the lowest key that was added while there was no room; not always above the cursor
@@ -127,15 +132,14 @@ class Schedule:
         self._counts["ready"] += 1
         if envelope.key in self.items:
             return  # a read that was under way has found it before we were told
-        if self._behind or len(self.items) >= self._limit or not self._running:
+        if not self._has_room_for_fresh():
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
             self._passed_since += 1
             return
-        self._cursor = max(self._cursor, envelope.key)
-        body = submission.body if isinstance(submission.body, bytes) else None
-        item = Item(envelope, submission.head, body, submission.standings())
-        self._enter(item, list(range(len(item.standings))))
+        if not self._behind:
+            self._cursor = max(self._cursor, envelope.key)
+        self._enter_fresh(submission)
 
     def show(self, item: Item) -> None:
         """Count the item where it stands now; out of memory with it, if nothing is to be done for it at present."""
@@ -215,6 +219,24 @@ class Schedule:
             item.body = body
             self._octets += len(body)
 
+    @property
+    def _for_fresh(self) -> int:
+        return self._limit // 4 if self._limit >= FEW else 0
+
+    def _has_room_for_fresh(self) -> bool:
+        room = self._limit - len(self.items)
+        return self._running and room > 0 and not (self._behind and self._fresh >= self._for_fresh)
+
+    def _room(self) -> int:
+        """How many mails more may come in from the spool."""
+        return min(self._limit - self._for_fresh + self._fresh, self._limit) - len(self.items)
+
+    def _enter_fresh(self, submission: Submission, turn: int = 0) -> None:
+        body = submission.body if isinstance(submission.body, bytes) else None
+        item = Item(submission.envelope, submission.head, body, submission.standings(), turn, fresh=True)
+        self._fresh += 1
+        self._enter(item, list(range(len(item.standings))))
+
     def _enter(self, item: Item, numbers: list[int]) -> None:
         if item.body is not None:
             if self._octets + len(item.body) > BODIES:
@@ -232,11 +254,12 @@ class Schedule:
     def _leave(self, item: Item) -> None:
         if self.items.pop(item.envelope.key, None) is None:
             return
+        self._fresh -= item.fresh
         if item.body is not None:
             self._octets -= len(item.body)
         for left in self._watches:
             left.add(item.envelope.key)
-        if (self._behind or self._due_waiting) and len(self.items) <= self._limit // 2:
+        if (self._behind or self._due_waiting) and self._room() > self._limit // 4:
             self.refill()
 
     def _look_for_due(self) -> None:
@@ -255,7 +278,7 @@ class Schedule:
     async def _fetch(self) -> None:
         """Bring in what is due and what was never tried, each its share, as long as there is room."""
         try:
-            while self._running and len(self.items) < self._limit and (self._due_waiting or self._behind):
+            while self._running and self._room() > 0 and (self._due_waiting or self._behind):
                 if self._due_waiting:
                     await self._fetch_due()
                 if self._behind:
@@ -272,7 +295,7 @@ class Schedule:
         now, limit = self._now(), self._limit
         with self.watching() as left:
             mails = await self._spool.due(now, limit)  # those in memory among them leave enough for the room
-            room = self._limit - len(self.items)
+            room = self._room()
             await self._take(mails, State.DEFERRED, left, room - room // 2 if self._behind else room)
         if len(mails) == limit:
             self._due_waiting = True
@@ -280,7 +303,7 @@ class Schedule:
             self.due_at(due)
 
     async def _fetch_ready(self) -> None:
-        room = self._limit - len(self.items)
+        room = self._room()
         if room <= 0:
             return
         after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE

@@ -1,7 +1,8 @@
 """SharedSchedule: the same for a queue that is shared: what is in memory is what this process has a lease for.
 
-A mail that is taken while a worker is free is ours from its first commit on. All else is claimed, in the commit that
-settles an earlier mail where there is one, and never more than is begun in a moment. What leaves memory is given back.
+A mail that is taken while a worker is free, or will be in a moment but for mail that has waited longer, is ours from
+its first commit on. All else is claimed, in the commit that settles an earlier mail where there is one, and never more
+than is begun in a moment. What leaves memory is given back.
 
 Failure: a claim that cannot be made is made again when the spool says that something waits.
 """
@@ -25,7 +26,7 @@ ASK = 0.1
 class SharedSchedule(Schedule):
     """See the module's docstring.
 
-    free        how many transactions may be begun beside those that are in memory
+    free        how many transactions may be begun beside those that are in memory; told whether with fresh mail
     suspects    whether a mail may come now that two such ends have made suspect: it is to go alone
     on_crashed  told of each claimed mail that was in the memory of processes that ended, and of how many
     """
@@ -38,7 +39,7 @@ class SharedSchedule(Schedule):
         limit: int,
         on_ready: Callable[[Item, list[int]], None],
         on_trouble: Callable[[str], None],
-        free: Callable[[], int],
+        free: Callable[[bool], int],
         suspects: Callable[[], bool],
         on_crashed: Callable[[int, int], None],
     ) -> None:
@@ -50,7 +51,7 @@ class SharedSchedule(Schedule):
         self._on_crashed = on_crashed
         self._asked = 0
         self._troubled = False
-        spool.room = self.room
+        spool.room = self.room_for_fresh
         spool.waits = self._waits
 
     @property
@@ -89,7 +90,13 @@ class SharedSchedule(Schedule):
         """How many more mails may be ours now."""
         if not self._running:
             return 0
-        return min(self._free(), self._limit - len(self.items)) - self._asked - self._shared.promised
+        return min(self._free(False), self._limit - len(self.items)) - self._asked - self._shared.promised
+
+    def room_for_fresh(self) -> int:
+        """How many more of those that are handed in may be ours."""
+        if not self._running:
+            return 0
+        return min(self._free(True), self._limit - len(self.items)) - self._shared.promised
 
     def add(self, submission: Submission) -> None:
         """See Schedule. A mail that found no free worker is anybody's."""
@@ -102,9 +109,7 @@ class SharedSchedule(Schedule):
             self._behind = True
             self.refill()
         elif self._running:
-            body = submission.body if isinstance(submission.body, bytes) else None
-            item = Item(submission.envelope, submission.head, body, submission.standings(), turn=1)
-            self._enter(item, list(range(len(item.standings))))
+            self._enter_fresh(submission, turn=1)
         else:
             self._shared.release(key)
 

@@ -37,7 +37,7 @@ class SharedSpool(Spool, Protocol):
     For the caller to set:
 
     idle    for how many seconds we have delivered nothing; None: we never did
-    room    how many more mails may be ours now
+    room    how many more mails that are handed in may be ours now
     waits   told twice a second whether READY mail waits that nobody has, and when the next DEFERRED one is due
     lost    told, with the reason, when nothing is ours any more
     noted   told all notes when another process has changed some

@@ -334,3 +334,23 @@ def test_silence_lets_go_of_what_waits_for_a_connection() -> None:
     house.tick(PATIENCE + 1.0)
 
     assert house.went_to("second") == [["two@x.net"]]
+
+
+def test_fresh_mail_and_what_has_waited_take_turns() -> None:
+    """A mail that has just come does not wait for all that waited before, nor that for all that comes."""
+    before = House(names=["first"], workers=1)
+    first = before.providers["first"]
+    first.up, first.prompt = REFUSED, False
+    for number in range(4):
+        before.mail(f"old{number}@x.net")
+    first.up = None
+    spool = before.spool.killed(before.now)
+    house = House(["first"], workers=1, spool=spool, providers=before.providers, clock=before.clock)
+    for number in range(3):
+        house.mail(f"new{number}@x.net")
+
+    while house.schedule.waiting:
+        first.answer()
+
+    order = [to for [to] in house.went_to("first")]
+    assert order == [f"{who}{number}@x.net" for number in range(3) for who in ("old", "new")] + ["old3@x.net"]

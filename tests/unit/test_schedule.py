@@ -424,3 +424,48 @@ def test_the_backlog_at_the_start() -> None:
     house.schedule.start()
 
     assert house.schedule.backlog() == 1
+
+
+def test_fresh_mail_does_not_wait_for_a_backlog() -> None:
+    """While mail waits in the spool a quarter of the room is for what comes, which is handed out with its body."""
+    house = House(limit=8)
+    house.schedule.start()
+    for _ in range(20):
+        house.schedule.add(house.submission())
+    for item, _ in house.tried[:8]:
+        house.settle(item, State.DELIVERED)
+    old = len(house.tried)
+
+    new = [house.submission() for _ in range(3)]
+    for submission in new:
+        house.schedule.add(submission)
+
+    fresh = [item for item, _ in house.tried[old:]]
+    assert [item.envelope for item in fresh] == [submission.envelope for submission in new[:2]]
+    assert all(item.fresh and item.body for item in fresh)
+    assert len(house.schedule.items) == 8
+    assert house.schedule.waiting == 15
+
+
+def test_a_backlog_does_not_wait_for_fresh_mail() -> None:
+    """However much comes, what has waited gets its share of the room, and each mail is handed out once."""
+    house = House(limit=8)
+    house.schedule.start()
+    for _ in range(20):
+        house.schedule.add(house.submission())
+    done = 0
+    while done < 60:
+        for item, _ in house.tried[done : done + 2]:
+            house.settle(item, State.DELIVERED)
+            done += 1
+            house.schedule.add(house.submission())
+
+    keys = [item.envelope.key for item, _ in house.tried]
+    assert len(set(keys)) == len(keys)
+    waited = [item for item, _ in house.tried[8:60] if not item.fresh]
+    assert len(waited) >= 30
+    while done < len(house.tried):
+        house.settle(house.tried[done][0], State.DELIVERED)
+        done += 1
+    assert done == 80
+    assert house.schedule.waiting == 0

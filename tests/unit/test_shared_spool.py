@@ -218,13 +218,40 @@ def test_due_mail_fills_all_places_where_nothing_else_waits(crew: Crew) -> None:
         limit=100,
         on_ready=lambda item, numbers: None,
         on_trouble=pytest.fail,
-        free=lambda: 10 - len(schedule.items),
+        free=lambda fresh: 10 - len(schedule.items),
         suspects=lambda: True,
         on_crashed=lambda key, times: None,
     )
     schedule.start()
 
     crew.until(lambda: len(schedule.items) == 10)
+    schedule.stop()
+
+
+def test_fresh_mail_is_ours_while_what_waits_fills_the_places(crew: Crew) -> None:
+    """It is taken with its lease and handed out, as far as there is room for such; all else is anybody's."""
+    spool = crew.join("a")
+    handed: list[int] = []
+    schedule = SharedSchedule(
+        spool,
+        Clock(),
+        time.time,
+        limit=100,
+        on_ready=lambda item, numbers: handed.append(item.envelope.key),
+        on_trouble=pytest.fail,
+        free=lambda fresh: 2 - len(handed) if fresh else 0,
+        suspects=lambda: True,
+        on_crashed=lambda key, times: None,
+    )
+    schedule.start()
+
+    submitted = []
+    for _ in range(3):
+        submitted.append(crew.submit(spool))
+        schedule.add(submitted[-1])
+
+    assert handed == [each.envelope.key for each in submitted[:2]]
+    assert keys(crew.claim(crew.join("b"))) == [submitted[2].envelope.key]
     schedule.stop()
 
 
