@@ -64,6 +64,7 @@ class Lines:
 
     trials  says which mail a paused provider is to be tried with
     moved   called when a pause is over
+    waits   told of each mail that is stranded
     over    what is in no line since its round is over
     aside   what is in no line, and comes into none by itself
     """
@@ -74,12 +75,14 @@ class Lines:
         clock: IReactorTime,
         trials: Trials,
         moved: Callable[[], None],
+        waits: Callable[[Item], None],
     ) -> None:
         self._pools = pools
         self._names: list[str] = []
         self._clock = clock
         self._trials = trials
         self._moved = moved
+        self._waits = waits
         self._lines: dict[str, Pair] = {}
         self._turns: deque[tuple[str, deque[Task]]] = deque()  # all of them, the one whose turn is next first
         self.over: deque[Task] = deque()
@@ -109,6 +112,8 @@ class Lines:
             parts.setdefault(id(line), (line, []))[1].append(number)
         behind = (self._stranded, *self._lines.get(task.failed, ())) if task.failed else ()
         for line, some in parts.values():
+            if line is self._stranded:
+                self._waits(item)
             ahead = first and not any(line is other for other in behind)
             (line.appendleft if ahead else line.append)(Task(item, some, failed=task.failed))
 

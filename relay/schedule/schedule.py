@@ -152,6 +152,11 @@ class Schedule:
         if not item.active and not item.queued:
             self._leave(item)
 
+    def waits(self, item: Item) -> None:
+        """A mail that nobody takes at present is fresh no more."""
+        self._fresh -= item.fresh
+        item.fresh = False
+
     def quarantined(self, was: State | None) -> None:
         """A mail that was counted so was found damaged in the spool, and is held from now on."""
         if was is not None:

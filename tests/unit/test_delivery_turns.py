@@ -354,3 +354,25 @@ def test_fresh_mail_and_what_has_waited_take_turns() -> None:
 
     order = [to for [to] in house.went_to("first")]
     assert order == [f"{who}{number}@x.net" for number in range(3) for who in ("old", "new")] + ["old3@x.net"]
+
+
+def test_mail_that_nobody_took_is_not_fresh_any_more() -> None:
+    """Once the provider is back, what came while it was away takes turns with what comes now."""
+    house = House(names=["first"], workers=1)
+    first = house.providers["first"]
+    first.up = REFUSED
+    house.mail("trial@x.net")
+    for number in range(3):
+        house.mail(f"old{number}@x.net")
+    first.up, first.prompt = None, False
+    house.tick(20.0)
+    for number in range(3):
+        house.mail(f"new{number}@x.net")
+
+    while house.schedule.waiting:
+        house.tick(0.5)
+        if first.under_way:
+            first.answer()
+
+    order = [to for [to] in house.went_to("first")]
+    assert order == ["trial@x.net", *[f"{who}{number}@x.net" for number in range(3) for who in ("new", "old")]]
