@@ -10,8 +10,8 @@ is said depends on the content, not on which of them was seen first.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from io import IncrementalNewlineDecoder
 
 from relay.reply import Reply
 from relay.smtp.data.fields import Fields
@@ -29,12 +29,9 @@ LONG_LINE = Reply(554, "5.6.0", (f"a line of the message is longer than {LINE_LI
 LOOP = Reply(554, "5.4.6", (f"more than {RECEIVED_LIMIT} Received: fields: this mail goes in circles",))
 
 _CRLF = b"\r\n"
+_ENDS = "\r\n"
 _END = b"\r\n.\r\n"
 _DOT = b"\r\n."
-_LAST_DOT = re.compile(rb"\r\n\.\r\n")  # an expression finds it several times as fast as bytes.find
-_LONE_CR = re.compile(rb"\r(?!\n)")
-_LONE_LF = re.compile(rb"\n(?<!\r\n)")  # it takes a quarter of the time of two counts
-_ODD = re.compile(rb"\r(?!\n[^.])")  # a CR that is not the end of a line behind which there is more than a dot
 _UNDECIDED = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r", b"")
 
 
@@ -52,16 +49,13 @@ class Dots:
 
     Only CRLF "." CRLF ends it, and only behind a CRLF as it was sent is a dot taken away. What `feed` gives ends
     neither with a CR whose LF is still to come nor in the middle of anything else that cannot be judged yet.
-
-    plain  whether in what `feed` gave last there is surely no CR without its LF
     """
 
-    __slots__ = ("_begun", "_held", "plain")
+    __slots__ = ("_begun", "_held")
 
     def __init__(self) -> None:
         self._held = _CRLF  # that of the DATA command, which is no content
         self._begun = False
-        self.plain = False
 
     def feed(self, octets: bytes) -> tuple[bytes, bytes | None]:
         r"""The content in `octets`, and what follows its end; None where the end is not there.
@@ -71,20 +65,15 @@ class Dots:
         """
         if self._held:
             octets = self._held + octets
-        odd = _ODD.search(octets)
-        at = len(octets) if odd is None else odd.start()
-        self.plain = True
-        if octets.startswith(_END, at):
-            return self._first(octets[: at + 2]), octets[at + len(_END) :]
-        if octets[at:] in _UNDECIDED:
-            self._held = octets[at:]
-            return self._first(octets[:at]), None
-        self.plain = False
-        end = _LAST_DOT.search(octets, at)
-        if end is not None:
-            return self._first(octets[: end.start() + 2].replace(_DOT, _CRLF)), octets[end.end() :]
-        self._held = next((undecided for undecided in _UNDECIDED if octets.endswith(undecided)), b"")
-        return self._first(octets[: len(octets) - len(self._held)].replace(_DOT, _CRLF)), None
+        dot = octets.find(_DOT)
+        if dot >= 0 and octets.startswith(_END, dot):
+            return self._first(octets[: dot + 2]), octets[dot + len(_END) :]
+        end = octets.find(_END, dot) if dot >= 0 else -1
+        if end >= 0:
+            return self._first(octets[: end + 2].replace(_DOT, _CRLF)), octets[end + len(_END) :]
+        self._held = next(undecided for undecided in _UNDECIDED if octets.endswith(undecided))
+        content = octets[: len(octets) - len(self._held)]
+        return self._first(content if dot < 0 else content.replace(_DOT, _CRLF)), None
 
     def _first(self, content: bytes) -> bytes:
         """`content`, but for the CRLF that goes before all of it."""
@@ -111,6 +100,17 @@ class Chunks:
     def end(self) -> bytes:
         """What was left at the end of the last chunk."""
         return self._held
+
+
+def _ends_in_crlf(octets: bytes) -> bool:
+    r"""Whether each line that ends does so in CRLF: no CR or LF stands alone. What tells in one pass is the decoder.
+
+    >>> _ends_in_crlf(b"a\r\nb"), _ends_in_crlf(b"a\r\nb\n"), _ends_in_crlf(b"a\rb\r\n")
+    (True, False, False)
+    """
+    lines = IncrementalNewlineDecoder(None, translate=False)
+    lines.decode(octets.decode("latin-1"), final=True)
+    return lines.newlines in (_ENDS, None)
 
 
 class Content:
@@ -144,14 +144,11 @@ class Content:
             or self._fields.received > RECEIVED_LIMIT
         )
 
-    def edit(self, octets: bytes, *, plain: bool = False) -> bytes:
-        """What goes on of `octets`, which `grow` knows of. Their last one is no CR whose LF may be still to come.
-
-        plain  no CR among them is without its LF
-        """
+    def edit(self, octets: bytes) -> bytes:
+        """What goes on of `octets`, which `grow` knows of. Their last one is no CR whose LF may be still to come."""
         if self._size > self._rules.max_size:
             return b""
-        if b"\0" in octets or _LONE_LF.search(octets) or (not plain and _LONE_CR.search(octets)):
+        if b"\0" in octets or not _ends_in_crlf(octets):
             octets = self._mend(octets)
         if self._line + len(octets) > LINE_LIMIT:
             self._measure(octets)

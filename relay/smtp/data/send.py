@@ -5,17 +5,12 @@ Lines end in CRLF here; `relay.smtp.data` has seen to that when the mail was tak
 
 from __future__ import annotations
 
-import re
-
-_DOT = re.compile(rb"\r\n\.")
-
 DOT = b".\r\n"
 """What ends DATA, behind the line end of the last line."""
 
 
 def _stuffed(content: bytes) -> bytes:
-    """An expression tells ten times as fast whether there is one; bytes.replace needs no list where there are many."""
-    return content.replace(b"\r\n.", b"\r\n..") if _DOT.search(content) else content
+    return content.replace(b"\r\n.", b"\r\n..") if b"\r\n." in content else content
 
 
 def stuffed(content: bytes) -> bytes:

@@ -178,7 +178,7 @@ class Reception(Wire):
         assert transaction is not None
         content, rest = self._dots.feed(octets)
         transaction.content.grow(len(content))
-        self._take(transaction, content, plain=self._dots.plain)
+        self._take(transaction, content)
         if rest is None:
             return b""
         self.reader = None
@@ -208,12 +208,12 @@ class Reception(Wire):
         else:
             self.say(b"250 2.0.0 %d octets received\r\n" % self._chunk.size)
 
-    def _take(self, transaction: Transaction, octets: bytes, *, plain: bool = False) -> None:
+    def _take(self, transaction: Transaction, octets: bytes) -> None:
         """Hand on what goes on of a piece of content."""
         if transaction.refusal is not None:
             return
         try:
-            octets = transaction.content.edit(octets, plain=plain)
+            octets = transaction.content.edit(octets)
             if not octets:
                 if transaction.content.refused:
                     transaction.abandon()
