@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred
 from relay.spool.background import Background
 from relay.spool.spool import SpoolFailing
 
-BACK_PRESSURE = 1024 * 1024
+BACK_PRESSURE = 2 * 1024 * 1024
 """Octets of one body that may wait for the disk before its writer asks for a pause."""
 
 
-GATHER = 256 * 1024
+GATHER = 1024 * 1024
 """Octets that are written at once, where no end comes before."""
 
 KEPT = 2 * 1024 * 1024

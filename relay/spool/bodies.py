@@ -23,7 +23,7 @@ from relay.spool.arriving import Memory, WritingBody
 from relay.spool.background import Background, failing
 from relay.spool.spool import Damaged
 
-_PIECE = 256 * 1024
+_PIECE = 1024 * 1024
 _PART = re.compile(r"[0-9a-f]{16}\.part")
 
 
@@ -96,11 +96,11 @@ class _File:
             if self._file < 0:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 os.fchmod(self._file, 0o600)
-            for piece in pieces:
-                self.crc = crc32(piece, self.crc)
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[os.write(self._file, rest) :]
+            octets = b"".join(pieces)
+            self.crc = crc32(octets, self.crc)
+            rest = memoryview(octets)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
         except OSError as error:
             raise failing(error, "a large body could not be written") from error
 
