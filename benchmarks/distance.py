@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import selectors
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 
@@ -77,4 +78,10 @@ def _serve(target: int, delay: float, port: Synchronized[int], ready: Event) -> 
         ready.set()
         await server.serve_forever()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=_exact) as runner:
+        runner.run(main())
+
+
+def _exact() -> asyncio.AbstractEventLoop:
+    """A loop that waits by `select`, which keeps microseconds; epoll rounds each wait up to the next millisecond."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())

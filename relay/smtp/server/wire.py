@@ -23,12 +23,15 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from twisted.mail.smtp import ESMTP
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Attribute, implementer
 
 from relay.reply import Reply
 from relay.smtp.grammar.answers import octets
 from relay.smtp.grammar.commands import LINE_LIMIT, is_foreign
 from relay.smtp.server import peer, said
+
+LESS, MORE = 64 * 1024, 256 * 1024
+"""Octets that are read from the socket at once, at most: more where content fills what was read before."""
 
 CLOSED_WITHIN = 1.0
 """Seconds that a connection may take to end once its last reply was given."""
@@ -38,6 +41,8 @@ _CR = 13
 
 class IStream(ITCPTransport, IConsumer, IPushProducer):
     """What a connection is read from and written to."""
+
+    bufferSize: int = Attribute("Octets that are read at once, at most.")
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -159,6 +164,8 @@ class Wire(ESMTP):
         """Octets came."""
         if self.closed:
             return
+        if self.reader is not None:
+            self.transport.bufferSize = MORE if len(data) >= LESS else LESS
         begins = not self._unread
         self._unread = data if begins else self._unread + data
         if self._pending or self._unheard:
