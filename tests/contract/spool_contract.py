@@ -420,7 +420,7 @@ class SpoolContract:
         """What comes faster than the disk takes it is not kept in memory without bound."""
         bench.open()
         writer = bench.spool.new_body()
-        pauses = [writer.write(b"x" * 300_000) for _ in range(10)]
+        pauses = [writer.write(b"x" * 300_000) for _ in range(20)]
         assert any(pause is not None for pause in pauses)
         for pause in pauses:
             if pause is not None:
@@ -429,7 +429,7 @@ class SpoolContract:
         bench.pump.wait(writer.finish(submission.envelope.uuid))
         bench.pump.wait(bench.spool.submit(submission))
 
-        assert bench.body(of(bench.find(submission))) == b"x" * 3_000_000
+        assert bench.body(of(bench.find(submission))) == b"x" * 6_000_000
 
     def test_bodies_that_are_given_up(self, bench: Bench) -> None:
         """At any time, more than once: a mail that was not submitted is not there."""

@@ -27,6 +27,9 @@ CHECKPOINT = 4000
 WAL_KEPT = 64 * 1024 * 1024
 """Octets of the WAL that are kept on the disk after a burst."""
 
+STATEMENTS = 256
+"""Prepared statements that are kept: more than there are."""
+
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -101,7 +104,12 @@ def for_salvage(path: Path) -> sqlite3.Connection:
 def _connect(name: str) -> sqlite3.Connection:
     """A connection for one thread at a time, whose transactions are begun and ended by hand."""
     connection = sqlite3.connect(
-        name, timeout=1.0, isolation_level=None, check_same_thread=False, uri=name.startswith("file:")
+        name,
+        timeout=1.0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS,
+        uri=name.startswith("file:"),
     )
     # Text that is no UTF-8 is damage to be found by its checksum, not an error of the whole read.
     connection.text_factory = lambda octets: str(octets, "utf-8", "surrogateescape")
