@@ -171,7 +171,7 @@ class Lines:
                 self._stranded.extend(line)
         for name in self._names:
             self._lines.setdefault(name, (deque(), deque()))
-        self._turns = deque((name, line) for name in self._names for line in reversed(self._lines[name]))
+        self._turns = deque((name, self._lines[name][fresh]) for fresh in (True, False) for name in self._names)
 
     def stop(self) -> None:
         """No more pauses end."""

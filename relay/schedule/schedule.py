@@ -25,9 +25,6 @@ from relay.turns import Turns
 BODIES = 16 * 1024 * 1024
 """Octets of bodies kept in memory for mail that waits for its turn; beyond it a body is read again when needed."""
 
-FEW = 8
-"""Where fewer mails than that are to be in memory, no room is kept for fresh ones."""
-
 SWEEP = 60.0
 """Seconds between two looks for due mail that no timer announced."""
 
@@ -139,7 +136,7 @@ class Schedule:
             return
         if not self._behind:
             self._cursor = max(self._cursor, envelope.key)
-        self._enter_fresh(submission)
+        self._enter_new(submission)
 
     def show(self, item: Item) -> None:
         """Count the item where it stands now; out of memory with it, if nothing is to be done for it at present."""
@@ -224,22 +221,23 @@ class Schedule:
             item.body = body
             self._octets += len(body)
 
-    @property
-    def _for_fresh(self) -> int:
-        return self._limit // 4 if self._limit >= FEW else 0
-
     def _has_room_for_fresh(self) -> bool:
-        room = self._limit - len(self.items)
-        return self._running and room > 0 and not (self._behind and self._fresh >= self._for_fresh)
+        full = len(self.items) >= self._limit or (self._behind and self._fresh >= self._kept_free)
+        return self._running and not full
 
     def _room(self) -> int:
         """How many mails more may come in from the spool."""
-        return min(self._limit - self._for_fresh + self._fresh, self._limit) - len(self.items)
+        return min(self._limit - self._kept_free + self._fresh, self._limit) - len(self.items)
 
-    def _enter_fresh(self, submission: Submission, turn: int = 0) -> None:
+    @property
+    def _kept_free(self) -> int:
+        return self._limit // 8 * 2  # nothing, where there is little
+
+    def _enter_new(self, submission: Submission, turn: int = 0) -> None:
         body = submission.body if isinstance(submission.body, bytes) else None
-        item = Item(submission.envelope, submission.head, body, submission.standings(), turn, fresh=True)
-        self._fresh += 1
+        fresh = not submission.envelope.report  # which a provider that refuses everything is not to see at once
+        item = Item(submission.envelope, submission.head, body, submission.standings(), turn, fresh=fresh)
+        self._fresh += fresh
         self._enter(item, list(range(len(item.standings))))
 
     def _enter(self, item: Item, numbers: list[int]) -> None:

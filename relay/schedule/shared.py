@@ -109,7 +109,7 @@ class SharedSchedule(Schedule):
             self._behind = True
             self.refill()
         elif self._running:
-            self._enter_fresh(submission, turn=1)
+            self._enter_new(submission, turn=1)
         else:
             self._shared.release(key)
 

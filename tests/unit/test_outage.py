@@ -122,6 +122,26 @@ def test_it_refuses_everything_for_ten_minutes(senders: int) -> None:
     assert results == {"delivered": 55 + 5, "bounced": 5}  # five of them are reports
 
 
+def test_reports_wait_behind_what_waits() -> None:
+    """One that refuses everything sees none of them before it is braked: who sent what bounced hears of it."""
+    house = House(names=["first"])
+    first = house.providers["first"]
+    first.up = REFUSED
+    mails = {house.mail(f"r{number}@x.net").uuid for number in range(60)}
+    house.tick(20.0)
+    first.up, first.says = None, always(NO)
+    house.tick(60.0)
+
+    bounced = [line["id"] for line in house.log.of("bounced")]
+    assert len(bounced) == 5
+    assert mails.issuperset(bounced)
+    first.says = takes
+    house.delivery.brakes.release("first")
+    house.tick(HOUR, step=1.0)
+    assert len([batch for batch in first.batches if not batch.sender]) == 5
+    assert house.schedule.waiting == 0
+
+
 def test_the_second_provider_goes_down_while_the_first_defers() -> None:
     """The round ends with what the first one said, and that one is tried again: a good provider is never waited for."""
     house = House()
