@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -17,16 +18,20 @@ from typing import IO, Any, Self
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+_LISTENERS = range(10_000, 32_768)  # below those that Linux gives to connections (ip_local_port_range)
+_CHANCE = random.SystemRandom()
+
 PATIENCE = 60.0
 """Seconds after which a line or an end that is due is not coming any more."""
 
 
 def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    """A port of the loopback address on which nobody listens just now."""
-    with socket.socket(family) as probe:
-        probe.bind(("::1" if family is socket.AF_INET6 else "127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback address on which nobody listens just now, and which no connection is given meanwhile."""
+    while True:
+        port = _CHANCE.choice(_LISTENERS)
+        with socket.socket(family) as probe, suppress(OSError):
+            probe.bind(("::1" if family is socket.AF_INET6 else "127.0.0.1", port))
+            return port
 
 
 class Daemon:
