@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
+from relay.envelope import Envelope
 from relay.schedule.item import SHOWN, Item, Shown
 from relay.spool.spool import LARGE, Mail, Spool, SpoolError, State, Submission
 from relay.turns import Turns
@@ -129,7 +130,7 @@ class Schedule:
         self._counts["ready"] += 1
         if envelope.key in self.items:
             return  # a read that was under way has found it before we were told
-        if not self._has_room_for_fresh():
+        if not self._has_room_for_new(envelope):
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
             self._passed_since += 1
@@ -207,7 +208,7 @@ class Schedule:
 
     def resume(self, item: Item, numbers: list[int]) -> None:
         """Recipients of a mail that was checked out are READY: try them now if there is room, else when there is."""
-        if len(self.items) <= self._limit and self._running:
+        if self._room() >= 0 and self._running:
             self._queue(item, numbers)
             return
         item.queued.difference_update(numbers)
@@ -221,9 +222,9 @@ class Schedule:
             item.body = body
             self._octets += len(body)
 
-    def _has_room_for_fresh(self) -> bool:
-        full = len(self.items) >= self._limit or (self._behind and self._fresh >= self._kept_free)
-        return self._running and not full
+    def _has_room_for_new(self, envelope: Envelope) -> bool:
+        waits = self._behind and (envelope.report or self._fresh >= self._kept_free)
+        return self._running and not waits and len(self.items) < self._limit
 
     def _room(self) -> int:
         """How many mails more may come in from the spool."""
@@ -255,9 +256,10 @@ class Schedule:
         self._on_ready(item, numbers)
 
     def _leave(self, item: Item) -> None:
-        if self.items.pop(item.envelope.key, None) is None:
+        gone = self.items.pop(item.envelope.key, None)
+        if gone is None:
             return
-        self._fresh -= item.fresh
+        self._fresh -= gone.fresh
         if item.body is not None:
             self._octets -= len(item.body)
         for left in self._watches:

@@ -12,7 +12,7 @@ from relay.reply import Reply, no_reply
 from relay.spool.spool import SpoolFailing, SpoolFull, State
 from relay.upstream.links import PATIENCE
 from tests.providers import REFUSED, TAKEN, Says, always, takes
-from tests.unit.test_delivery import LATER, NO, House, refuse_all
+from tests.unit.test_delivery import LATER, NO, NOBODY, House, refuse_all
 
 CUT = ProviderFault(no_reply("the connection was lost"))
 LOST = Uncertain(no_reply("the connection was lost behind the final dot"))
@@ -376,3 +376,20 @@ def test_mail_that_nobody_took_is_not_fresh_any_more() -> None:
 
     order = [to for [to] in house.went_to("first")]
     assert order == ["trial@x.net", *[f"{who}{number}@x.net" for number in range(3) for who in ("new", "old")]]
+
+
+def test_a_backlog_does_not_wait_for_reports_about_fresh_mail() -> None:
+    """However much new mail comes and bounces: the reports stand behind what waits, not in its place."""
+    house = House(names=["first"], workers=1, limit=16)
+    first = house.providers["first"]
+    first.prompt = False
+    first.says = lambda batch: ((NOBODY if batch.recipients[0].address == "nobody@x.net" else TAKEN,), True)
+    old = [house.mail() for _ in range(60)]
+
+    for number in range(180):
+        if not any(item.fresh and not item.active for item in house.schedule.items.values()):
+            house.mail("nobody@x.net", sender=f"s{number}@example.com")
+        first.answer()
+
+    assert len(house.log.of("bounced")) > 60
+    assert not house.spool.mails.keys() & {mail.key for mail in old}

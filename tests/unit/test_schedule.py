@@ -469,3 +469,32 @@ def test_a_backlog_does_not_wait_for_fresh_mail() -> None:
         done += 1
     assert done == 80
     assert house.schedule.waiting == 0
+
+
+def test_fresh_mail_does_not_wait_for_what_was_released() -> None:
+    """Much that is released at once leaves the same quarter of the room to what comes."""
+    before = House()
+    for _ in range(20):
+        key = before.submission().envelope.key
+        mail = before.spool.mails[key]
+        before.spool.mails[key] = replace(mail, standings=(replace(mail.standings[0], state=State.HELD),))
+    before.spool.tally = before.spool.count()
+    house = House(limit=8, spool=before.spool)
+    house.schedule.start()
+    for key, mail in list(house.spool.mails.items()):
+        item = house.schedule.check_out(mail)
+        item.standings[0] = replace(item.standings[0], state=State.READY)
+        house.spool.mails[key] = replace(mail, standings=tuple(item.standings))
+        house.schedule.resume(item, [0])
+    assert len(house.tried) == 6
+
+    new = house.submission()
+    house.schedule.add(new)
+
+    assert house.tried[-1][0].envelope == new.envelope
+    done = 0
+    while done < len(house.tried):
+        house.settle(house.tried[done][0], State.DELIVERED)
+        done += 1
+    assert done == 21
+    assert house.schedule.waiting == 0
