@@ -153,8 +153,8 @@ class Lines:
         return sum([len(fresh) for _, fresh in self._lines.values()])
 
     def last(self, many: int) -> list[Item]:
-        """The mails of so many tasks that would have their turn last."""
-        tasks = [task for _, line in self._turns for task in line]
+        """The mails of so many tasks that can wait longest: what has just come is the last to be among them."""
+        tasks = [task for fresh in (True, False) for pair in self._lines.values() for task in pair[fresh]]
         return [task.item for task in tasks[-many:]]
 
     def pause(self, task: Task) -> None:
