@@ -57,7 +57,7 @@ class Delivery:
     ) -> None:
         self.settings = settings
         self.brakes = brakes
-        self.lines = Lines(pools, clock, brakes, self.pump, lambda item: self._schedule.waits(item))
+        self.lines = Lines(pools, clock, brakes, self.pump, lambda item: self._schedule.no_longer_fresh(item))
         self._spool = spool
         self._pools = pools
         self._clock = clock

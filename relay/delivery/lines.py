@@ -62,11 +62,11 @@ class Trials(Protocol):
 class Lines:
     """See the module's docstring.
 
-    trials  says which mail a paused provider is to be tried with
-    moved   called when a pause is over
-    waits   told of each mail that is stranded
-    over    what is in no line since its round is over
-    aside   what is in no line, and comes into none by itself
+    trials   says which mail a paused provider is to be tried with
+    moved    called when a pause is over
+    strands  told of each mail that is stranded
+    over     what is in no line since its round is over
+    aside    what is in no line, and comes into none by itself
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Lines:
         clock: IReactorTime,
         trials: Trials,
         moved: Callable[[], None],
-        waits: Callable[[Item], None],
+        strands: Callable[[Item], None],
     ) -> None:
         self._pools = pools
         self._names: list[str] = []
         self._clock = clock
         self._trials = trials
         self._moved = moved
-        self._waits = waits
+        self._strands = strands
         self._lines: dict[str, Pair] = {}
         self._turns: deque[tuple[str, deque[Task]]] = deque()  # all of them, the one whose turn is next first
         self.over: deque[Task] = deque()
@@ -113,7 +113,7 @@ class Lines:
         behind = (self._stranded, *self._lines.get(task.failed, ())) if task.failed else ()
         for line, some in parts.values():
             if line is self._stranded:
-                self._waits(item)
+                self._strands(item)
             ahead = first and not any(line is other for other in behind)
             (line.appendleft if ahead else line.append)(Task(item, some, failed=task.failed))
 

@@ -150,8 +150,8 @@ class Schedule:
         if not item.active and not item.queued:
             self._leave(item)
 
-    def waits(self, item: Item) -> None:
-        """A mail that nobody takes at present is fresh no more."""
+    def no_longer_fresh(self, item: Item) -> None:
+        """A mail that nobody takes at present, or that leaves, is fresh no more."""
         self._fresh -= item.fresh
         item.fresh = False
 
@@ -259,7 +259,7 @@ class Schedule:
         gone = self.items.pop(item.envelope.key, None)
         if gone is None:
             return
-        self._fresh -= gone.fresh
+        self.no_longer_fresh(gone)
         if item.body is not None:
             self._octets -= len(item.body)
         for left in self._watches:

@@ -60,7 +60,7 @@ def read(environ: Mapping[str, str]) -> Settings:
 def of_file(path: str) -> Settings:
     """What the file at `path` says. Raises OSError where it cannot be read, ValueError where it makes no sense."""
     path = os.path.abspath(path)  # noqa: PTH100  pathlib takes as long to import as all else here
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:  # noqa: PTH123  the same
         tables = _json(file.read()) if path.endswith(".json") else tomllib.load(file)
     return _settings(tables, path)
 

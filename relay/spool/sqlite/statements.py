@@ -2,8 +2,8 @@
 """Statements: what the writer has SQLite do, many rows at once.
 
 Each statement hands the interpreter's lock over, so there are few: one for up to 16 rows. Those that name rows by their
-keys are prepared for powers of two, the last row said as often as need be; and all go by `executemany`, since `execute`
-asks for the number of the last row besides, and hands the lock over for that once more.
+keys are prepared for powers of two, the last row said as often as need be; and those of every group go by
+`executemany`, since `execute` asks for the number of the last row besides, and hands the lock over for that once more.
 """
 
 from __future__ import annotations
@@ -99,8 +99,7 @@ def update(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
 
 def note(connection: sqlite3.Connection, notes: Sequence[tuple[str, str]]) -> None:
     """Each in place of the one of that name."""
-    for each in notes:
-        connection.execute(_NOTE, each)
+    connection.executemany(_NOTE, notes)
 
 
 def forget(connection: sqlite3.Connection, origins: Sequence[str]) -> None:
