@@ -22,7 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import Clock, deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from twisted.web.client import URI, Agent
+from twisted.web.client import URI, Agent, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -184,4 +184,6 @@ def _words(trouble: Exception) -> str:
     ):
         if any(isinstance(cause, kinds) for cause in causes):
             return words
+    if isinstance(trouble, ResponseFailed):
+        return "what it answered is no HTTP"
     return f"unexpected {type(causes[0]).__name__}"

@@ -16,6 +16,7 @@ from OpenSSL import SSL
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
@@ -268,6 +269,29 @@ async def test_nobody_is_there(house: House) -> None:
     await until(lambda: house.warnings)
 
     assert house.warnings == ["the webhook could not be told of the alert disk, at 3 tries: the connection was refused"]
+
+
+class Greeting(Protocol):
+    """A server of another kind."""
+
+    def connectionMade(self) -> None:
+        """Part of Protocol."""
+        assert self.transport is not None
+        self.transport.write(b"220 mail.example.com ESMTP\r\n")
+
+
+@with_reactor
+async def test_no_web_server(house: House) -> None:
+    """A port where something else listens."""
+    house.hook.port = reactor.listenTCP(0, Factory.forProtocol(Greeting), interface="127.0.0.1")
+    house.tell(house.url())
+    await house.pause(PAUSES[1])
+    await house.pause(PAUSES[2])
+    await until(lambda: house.warnings)
+
+    assert house.warnings == [
+        "the webhook could not be told of the alert disk, at 3 tries: what it answered is no HTTP"
+    ]
 
 
 @with_reactor
