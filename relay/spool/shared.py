@@ -75,7 +75,8 @@ class SharedSpool(Spool, Protocol):
         """Mails that nobody has and that are READY or due, at most `limit`: they are ours from now on.
 
         First those that were taken over from a process that has ended, of those that two such ends have made suspect
-        one at most, and only where `suspects` allows it.
+        one at most, and only where `suspects` allows it. Of the other places half are for the newest READY mail, which
+        so waits for no backlog, half of the rest for what is due, and what is left for the oldest READY mail.
         """
 
     def obtain(self, key: int) -> Deferred[Mail | None]:

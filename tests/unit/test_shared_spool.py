@@ -156,7 +156,7 @@ def test_claims_never_overlap(crew: Crew) -> None:
     assert not mine(one) & mine(other)
 
 
-def test_due_mail_gets_half_of_the_places(crew: Crew) -> None:
+def test_due_mail_gets_half_of_what_the_newest_leaves(crew: Crew) -> None:
     """Where new mail waits too; what is not due yet is not claimed."""
     spool = crew.join()
     for _ in range(4):
@@ -164,17 +164,31 @@ def test_due_mail_gets_half_of_the_places(crew: Crew) -> None:
     early, late = crew.claim(spool, 4)[:2], time.time() + 3600
     for mail in early:
         crew.defer(spool, mail, time.time() - 1)
-    for mail in crew.claim(spool, 2):
+    due = keys(early) + keys(others := crew.claim(spool, 2))
+    for mail in others:
         crew.defer(spool, mail, time.time() - 1)
     new = [crew.submit(spool).envelope.key for _ in range(4)]
     claimed = keys(crew.claim(spool, 4))
 
     assert len(claimed) == 4
-    assert set(claimed) >= set(new[:2])
+    assert set(claimed) >= {new[0], *new[2:]}
+    assert set(claimed) & set(due)
     for mail in crew.wait(spool.page(0, 100)):
         if mail.turn:
             crew.defer(spool, mail, late)
     assert not set(keys(crew.claim(spool, 100))) & set(claimed)
+
+
+def test_what_has_just_come_gets_half_of_the_places(crew: Crew) -> None:
+    """Where mail has waited for longer, too: of an odd number the last one in turn. Each is claimed once."""
+    spool = crew.join()
+    submitted = [crew.submit(spool).envelope.key for _ in range(12)]
+    claimed = [keys(crew.claim(spool, limit)) for limit in (4, 1, 1, 2, 100)]
+
+    assert claimed[0] == [*submitted[:2], *submitted[-2:]]
+    assert sorted(claimed[1] + claimed[2]) == [submitted[2], submitted[-3]]
+    assert claimed[3] == [submitted[3], submitted[-4]]
+    assert claimed[4] == submitted[4:-4]
 
 
 def test_one_puts_reports_together(crew: Crew) -> None:
@@ -713,13 +727,15 @@ def test_a_claim_goes_by_the_index(crew: Crew) -> None:
         "uuid, sender, received_at, size, eight_bit, report, ret, envid, client, head, body_size, body_crc, checksum"
     )
     crew.ask(
-        f"INSERT INTO mail (key, {columns}, body, state, due, generation) SELECT key + n, {columns}, key + n, n %% 2, "
-        f"CASE WHEN n %% 2 = 1 THEN n END, 0 FROM mail, generate_series(1, %s) AS n WHERE key = %s RETURNING 1",
+        f"INSERT INTO mail (key, {columns}, body, state, due, generation) SELECT key + n, {columns}, key + n, n %% 3, "
+        "CASE n %% 3 WHEN 0 THEN 0 WHEN 1 THEN n END, 0 FROM mail, generate_series(1, %s) AS n WHERE key = %s "
+        "RETURNING 1",
         count,
         envelope.key,
     )
+    now = time.time()
     asked = [
-        (statements.CLAIM, (time.time(), "{}", 1, time.time(), True, 0.0, "{}", 5, "{}", 10, 1)),
+        (statements.CLAIM, ("{}", now, 1, "{}", 10, "{}", 11, "{}", now, True, 0.0, 11, "{}", 10, 1)),
         (statements.OBTAIN, (1, envelope.key)),
         (statements.OLDEST, (0,)),
         (statements.END_MAIL, ("{1}", "{0}", 0)),
@@ -731,6 +747,8 @@ def test_a_claim_goes_by_the_index(crew: Crew) -> None:
         lines = [line for (line,) in plan]
         assert not [line for line in lines if "Seq Scan on mail" in line or "Seq Scan on recipient" in line], lines
         assert not [line for line in lines if "Bitmap" in line], lines
+        passed_by = [line.split()[-1] for line in lines if "Rows Removed by" in line]
+        assert sum(map(int, passed_by)) <= 20, lines
 
 
 def test_nothing_is_begun_by_one_that_is_not_known(crew: Crew) -> None:

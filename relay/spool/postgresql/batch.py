@@ -182,10 +182,11 @@ class Batch:
 def _put_claim(round_: Round, process: int, write: Write) -> int:
     if write.obtain:
         return round_.put(statements.OBTAIN, (process, write.obtain))
-    now, besides, late = write.now, array([*write.besides]), (write.claims + 1) // 2
-    suspects = now, besides, int(write.suspects)
-    due = now, str(write.reports), now - LEFT, besides, late
-    return round_.put(statements.CLAIM, (*suspects, *due, besides, write.claims, process))
+    now, besides, limit = write.now, array([*write.besides]), write.claims
+    first = besides, now, int(write.suspects), besides, limit
+    newest = besides, limit + write.odd
+    late = besides, now, str(write.reports), now - LEFT, limit + 1
+    return round_.put(statements.CLAIM, (*first, *newest, *late, besides, limit, process))
 
 
 def _named(leases: Mapping[int, Lease]) -> tuple[str, str]:

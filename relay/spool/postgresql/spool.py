@@ -120,6 +120,7 @@ class PostgresqlSpool:
         self.origins, self.held, self.admit = reader.origins, reader.held, reader.admit
         self.ready_after, self.due, self.next_due = reader.ready_after, reader.due, reader.next_due
         self.body, self.find, self.page = reader.body, reader.find, reader.page
+        self._odd = 0
         self._pulse = Pulse(
             server,
             pulsing,
@@ -221,6 +222,7 @@ class PostgresqlSpool:
         write = Write()
         write.claims, write.now, write.suspects = limit, now, suspects
         write.reports = self.speaks
+        write.odd = self._odd = 1 - self._odd
         moment = time.monotonic()
         self._spoken_for = {key: until for key, until in self._spoken_for.items() if until > moment}
         write.besides = list(self._spoken_for)

@@ -41,6 +41,7 @@ class Write:
 
     reports   whether reports that were put off may be claimed: one process puts them together
     claims    how many mails to claim that are due at `now`; `obtain`: the key of the one to claim
+    odd       1 where of an odd number of places the last one is for the newest mail, else 0
     suspects  whether one of them may be suspected
     besides   keys of mails that are not to be claimed
     released  keys of mails that are not to be ours any more
@@ -59,6 +60,7 @@ class Write:
         "now",
         "obtain",
         "octets",
+        "odd",
         "released",
         "reports",
         "settlement",
@@ -72,6 +74,7 @@ class Write:
         self.forgotten: Sequence[str] = ()
         self.released: Sequence[int] = ()
         self.claims = 0
+        self.odd = 0
         self.besides: Sequence[int] = ()
         self.reports = True
         self.suspects = True
