@@ -25,7 +25,7 @@ class Attempt:
     marked  whether it is written down that a dot is under way
     failed  whether its outcome could not be written when that was last tried
     flies   whether it has, or had, a connection
-    over    whether there is no transaction any more: its outcome is judged and written
+    over    whether its transaction is: its outcome is written, and until then it keeps its place at the provider
     """
 
     item: Item
@@ -56,7 +56,7 @@ class Attempts:
     """Those that are not durable yet.
 
     stalled  of those under way: how many have waited so long for a reply that they are no worker's any more
-    over     how many are over
+    over     how many of them are over
     pace     how fast they end
     """
 
@@ -73,8 +73,8 @@ class Attempts:
 
     @property
     def under_way(self) -> int:
-        """How many have a transaction that is a worker's."""
-        return len(self._attempts) - self.over - self.stalled
+        """How many have a worker."""
+        return len(self._attempts) - self.stalled
 
     def add(self, attempt: Attempt) -> None:
         """One begins."""
@@ -82,13 +82,15 @@ class Attempts:
         attempt.item.active += 1
 
     def end(self, attempt: Attempt) -> None:
-        """Its transaction is over, or there is none; what came of it is not durable yet."""
+        """Its transaction is over; what came of it is not durable yet."""
         attempt.over = True
+        attempt.pool.unsettled += 1
         self.over += 1
 
     def discard(self, attempt: Attempt) -> None:
         """One is over, and what came of it durable."""
         self._attempts.discard(attempt)
+        attempt.pool.unsettled -= attempt.over
         self.over -= attempt.over
         self.pace.ended()
         attempt.item.active -= 1

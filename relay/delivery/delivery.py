@@ -1,8 +1,8 @@
 """Delivery: hands mail that is due to providers and writes down what came of it.
 
 `pump` takes from the lines as long as there are workers and connections. A transaction ends in one settlement, one
-commit for all its recipients, and only then is anything logged, counted or tried on. Its worker does not wait for that,
-but there are never more outcomes on their way to the disk than workers: a crash may send those mails once more.
+commit for all its recipients, and only then is anything logged, counted or tried on. Until that is durable it holds its
+worker and its place at the provider: so many mails a crash may send once more, and no others.
 
 Failure: an outcome that cannot be written is kept and written again every second; until then nothing new is begun.
 """
@@ -131,8 +131,8 @@ class Delivery:
 
     @property
     def is_busy(self) -> bool:
-        """Whether as many transactions are under way as there are workers, or as many outcomes are being written."""
-        return max(self.attempts.under_way, self.attempts.over) >= self.settings.workers
+        """Whether no worker is free."""
+        return self.attempts.under_way >= self.settings.workers
 
     def idle(self) -> float | None:
         """For how many seconds no provider has taken a mail; None: never. In any thread."""
@@ -144,7 +144,8 @@ class Delivery:
         if self._stopping or self._ledger.unwritten or not (self._spool.in_force and self.may_begin):
             return 0
         before = self.lines.fresh() if fresh else self.lines.waiting()
-        return self.settings.workers + self.attempts.pace.ahead - self.attempts.under_way - before
+        busy = self.attempts.under_way - self.attempts.over  # the others are free with what is written now
+        return self.settings.workers + self.attempts.pace.ahead - busy - before
 
     @property
     def may_begin(self) -> bool:
@@ -248,7 +249,6 @@ class Delivery:
         attempt.pool.reserved -= 1
         attempt.numbers, attempt.rest = attempt.numbers + attempt.rest, []
         if failure.check(Damaged):
-            self.attempts.end(attempt)
             attempt.settled = held(attempt.item, attempt.numbers, f"quarantine: {failure.value}")
             self._ledger.settle(attempt)
             return
@@ -273,7 +273,6 @@ class Delivery:
         """Something is to be written down without a transaction. That never makes a mail too old."""
         attempt = Attempt(item, numbers, [], next(iter(self._pools.values())), self._clock.seconds(), float("-inf"))
         self.attempts.add(attempt)
-        self.attempts.end(attempt)
         return attempt
 
     def _drop_pins(self, item: Item, numbers: list[int]) -> None:
@@ -291,7 +290,6 @@ class Delivery:
         self._judge.ended(attempt, result, self.settings)
         self._ledger.conclude(attempt, dsn=result.dsn)
         self._schedule.ended()
-        self.pump()
 
     def _written(self, attempt: Attempt) -> None:
         """What came of it is durable: say so, and go on with whoever is left."""
