@@ -123,9 +123,9 @@ class Waiting:
         """
         if not self.count:
             shutil.rmtree(self._folder / "spool", ignore_errors=True)
-        with closing(Mailrelay(self._folder, self._port, connections=10)) as relay:
+        with closing(Mailrelay(self._folder, self._port, connections=20)) as relay:
             relay.kill()
-        with closing(Mailrelay(self._folder, self._port, connections=10)) as relay:
+        with closing(Mailrelay(self._folder, self._port, connections=20)) as relay:
             self.ready.append(relay.ready)
             began = time.monotonic()
             load(relay.port, mails).wait()

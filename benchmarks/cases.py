@@ -33,8 +33,8 @@ class Case:
     recipients: int = 1
     persistent: bool = True
     delay: float = 0.0
-    connections: int = 10
-    workers: int = 10
+    connections: int = 20
+    workers: int = 0
     depths: tuple[int, ...] = (1,)
     backlog: bool = False
     instances: tuple[int, ...] = ()
@@ -48,7 +48,9 @@ CASES = {
     "recipients": Case("20 sessions, 50 recipients a mail", 3000, recipients=50, traced=100),
     "megabyte": Case("4 sessions, 1 MiB", 300, size=2**20, sessions=4, traced=50),
     "large": Case("2 sessions, 20 MiB", 40, size=20 * 2**20, sessions=2, traced=6),
-    "distance": Case("25 ms each way, 10 connections, CHUNKING", 2000, delay=0.025, workers=40, depths=(1, 4)),
+    "distance": Case(
+        "25 ms each way, 10 connections, CHUNKING", 2000, delay=0.025, connections=10, workers=40, depths=(1, 4)
+    ),
     "shared": Case("20 sessions, 4 KiB, a queue in PostgreSQL", 6000, instances=(1, 2)),
     "backlog": Case("20,000 that waited for the provider", 20_000, backlog=True),
 }

@@ -90,12 +90,15 @@ def await_port(port: int, seconds: float = 20.0) -> None:
 
 
 class Mailrelay:
-    """`twistd -n mailrelay` with the checkout's Python; `ready` is how many seconds passed until it greeted."""
+    """`twistd -n mailrelay` with the checkout's Python, as many `workers` as connections where no other number is said.
+
+    ready  how many seconds passed until it greeted
+    """
 
     name = "mailrelay"
 
     def __init__(
-        self, folder: Path, provider: int, *, connections: int, workers: int = 10, depth: int = 1, dsn: str = ""
+        self, folder: Path, provider: int, *, connections: int, workers: int = 0, depth: int = 1, dsn: str = ""
     ) -> None:
         self.port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,7 @@ min_free = 0
 backend = "{"postgresql" if dsn else "sqlite"}"
 dsn = "{dsn}"
 [delivery]
-workers = {workers}
+workers = {workers or connections}
 [http]
 listen = []
 [log]

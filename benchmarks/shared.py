@@ -41,7 +41,7 @@ class Shared:
 
     name = "mailrelay, PostgreSQL"
 
-    def __init__(self, folder: Path, provider: int, *, instances: int = 1, connections: int = 10) -> None:
+    def __init__(self, folder: Path, provider: int, *, instances: int = 1, connections: int = 20) -> None:
         self.server = Postgres(build("pip"), {"shared_buffers": "128MB", "max_connections": "100"}, DISK)
         self.server.__enter__()
         self.dsn = self.server.new()

@@ -17,8 +17,8 @@ Start = Callable[[Path, int], Peer]
 """Starts a peer in a folder of its own, towards a provider at that port of loopback."""
 
 BOTH: Mapping[str, Start] = {
-    "Postfix": partial(Postfix, connections=10),
-    "mailrelay": partial(Mailrelay, connections=10),
+    "Postfix": partial(Postfix, connections=20),
+    "mailrelay": partial(Mailrelay, connections=20),
 }
 
 

@@ -17,6 +17,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 
+from relay.config.listener import with_backlog
 from relay.config.loopback import is_loopback
 from relay.config.values import Listener
 from relay.door import Door
@@ -25,6 +26,9 @@ from relay.smtp.server.proxied import ProxiedFactory
 
 PROXIED = 200
 """Connections that may be waiting for the header of a proxy, on each listener."""
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted, as far as the kernel's somaxconn allows: the next one gets no greeting."""
 
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -46,7 +50,7 @@ def open_listener(reactor: Any, listener: Listener, factory: ServerFactory) -> t
         if inherited:
             opened = listen_inherited(reactor, where, behind)
         else:
-            opened = _now(serverFromString(reactor, where).listen(behind))
+            opened = _now(serverFromString(reactor, with_backlog(where, BACKLOG)).listen(behind))
     except (CannotListenError, OSError, ValueError) as error:
         cause = getattr(error, "socketError", error)
         if listener.optional and getattr(cause, "errno", None) in _NO_SUCH_ADDRESS:

@@ -87,6 +87,12 @@ class Endpoint:
         return Listener("haproxy:" + inner if text.startswith("haproxy:") else inner)
 
 
+def with_backlog(endpoint: str, backlog: int) -> str:
+    """An endpoint string of TCP or a unix socket that says how many connections may wait there to be accepted."""
+    kind, _, rest = endpoint.partition(":")
+    return endpoint if "backlog" in _arguments(kind, rest) else f"{endpoint}:backlog={backlog}"
+
+
 def _arguments(kind: str, text: str) -> dict[str, str]:
     """What an endpoint string says behind its kind, by parameter. Raises Wrong, without the endpoint itself."""
     names = _PARAMETERS[kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,7 +17,9 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThread
 
+from relay.config.values import Listener
 from relay.door import Door
+from relay.listening import open_listener
 from relay.smtp.server.factory import LocalSMTPFactory
 from relay.smtp.server.proxied import ProxiedFactory
 from tests.taking import Taker, policy
@@ -36,11 +39,14 @@ def with_reactor(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, ob
 class Listening:
     """A server that listens; its talk is led by blocking sockets in another thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_connections: int = 2) -> None:
         self.taker = Taker()
         self.faults: list[object] = []
         self.factory = LocalSMTPFactory(
-            policy(max_size=50_000_000), self.taker, reactor, lambda failure, _: self.faults.append(failure)
+            policy(max_size=50_000_000, max_connections=max_connections),
+            self.taker,
+            reactor,
+            lambda failure, _: self.faults.append(failure),
         )
         self.ports: list[IListeningPort] = []
 
@@ -82,6 +88,31 @@ def hello(client: socket.socket) -> None:
     """EHLO."""
     client.sendall(b"EHLO app.example\r\n")
     heard(client, b"250 CHUNKING\r\n")
+
+
+@with_reactor
+async def test_many_connect_at_once() -> None:
+    """As many as are served by default may connect before the first of them is accepted, and each is greeted."""
+    listening = Listening(max_connections=200)
+    opened = open_listener(reactor, Listener("tcp:0:interface=127.0.0.1"), listening.factory)
+    assert opened is not None
+    listening.ports.append(opened[0])
+    here: Any = opened[0].getHost()
+    poll, clients = select.poll(), [socket.socket() for _ in range(200)]
+    try:
+        for client in clients:  # the reactor accepts none of them meanwhile
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", here.port))
+            poll.register(client, select.POLLOUT)
+        assert [events for _, events in poll.poll()] == [select.POLLOUT] * 200
+
+        for client in clients:
+            client.settimeout(10)
+            assert (await deferToThread(heard, client)).startswith(b"220 ")
+    finally:
+        for client in clients:
+            client.close()
+        await listening.close()
 
 
 @with_reactor

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
-from relay.config.listener import Endpoint, Listener
+from relay.config.listener import Endpoint, Listener, with_backlog
 from relay.config.loopback import is_loopback
 from relay.config.origin import Origin
 from relay.config.problem import Wrong
@@ -43,6 +44,23 @@ def test_an_endpoint_on_this_machine(text: str) -> None:
     """It stays as it was written, and Twisted takes it."""
     assert read(text) == Listener(text)
     serverFromString(MemoryReactor(), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "backlog"),
+    [
+        ("tcp:2525:interface=127.0.0.1", 4096),
+        (r"tcp6:2525:interface=\:\:1", 4096),
+        ("tcp:2525:127.0.0.1:7", 7),
+        ("tcp:2525:backlog=7:interface=127.0.0.1", 7),
+    ],
+)
+def test_how_many_may_wait(text: str, backlog: int) -> None:
+    """As many as the endpoint says, and else many."""
+    reactor = MemoryReactor()
+    serverFromString(reactor, with_backlog(text, 4096)).listen(Factory())
+
+    assert reactor.tcpServers[0][2] == backlog
 
 
 @pytest.mark.parametrize(
