@@ -114,6 +114,7 @@ class Delivery:
     def changed(self) -> None:
         """A provider came up or went down: whoever waits may have to wait elsewhere."""
         self.lines.sort_again()
+        self._schedule.refill()
         self.pump()
 
     def under_way(self, item: Item) -> set[int]:
@@ -146,6 +147,11 @@ class Delivery:
         before = self.lines.fresh() if fresh else self.lines.waiting()
         busy = self.attempts.under_way - self.attempts.over  # the others are free with what is written now
         return self.settings.workers + self.attempts.pace.ahead - busy - before
+
+    @property
+    def takes_mail(self) -> bool:
+        """Whether there is a provider that is up."""
+        return any(pool.takes_mail for pool in self._pools.values())
 
     @property
     def may_begin(self) -> bool:

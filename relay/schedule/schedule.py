@@ -11,6 +11,7 @@ Failure: a spool that cannot be read is asked again at the next sweep; nothing i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -33,7 +34,10 @@ _NONE = 1 << 63
 
 
 class Schedule:
-    """See the module's docstring. `counts` are the queue's figures."""
+    """See the module's docstring. `counts` are the queue's figures.
+
+    takes_mail  whether some provider takes mail: what comes while none does would fill the room that is for new mail
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Schedule:
         limit: int,
         on_ready: Callable[[Item, list[int]], None],
         on_trouble: Callable[[str], None],
+        takes_mail: Callable[[], bool],
     ) -> None:
         self._spool = spool
         self._clock = clock
@@ -50,6 +55,7 @@ class Schedule:
         self._limit = max(limit, 1)
         self._on_ready = on_ready
         self._on_trouble = on_trouble
+        self._takes_mail = takes_mail
         tally = spool.tally
         self._counts: dict[Shown, int] = {
             "ready": tally.ready,
@@ -61,6 +67,7 @@ class Schedule:
         self._fresh = 0  # of these
         self._octets = 0
         self._cursor = 0  # READY mail up to this key is in memory, but for what was passed by
+        self._passed: deque[int] = deque()  # the last keys of what was passed by, not more than room is kept free
         self._passed_by = _NONE  # the lowest key that was added while there was no room; not always above the cursor
         self._behind = tally.ready > 0
         self._looked_at = 0.0  # when the backlog was last asked for
@@ -130,14 +137,18 @@ class Schedule:
         self._counts["ready"] += 1
         if envelope.key in self.items:
             return  # a read that was under way has found it before we were told
-        if not self._has_room_for_new(envelope):
+        fresh = self._is_fresh(envelope)
+        if not self._has_room_for_new(fresh):
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
             self._passed_since += 1
+            self._passed.append(envelope.key)
+            if len(self._passed) > self._kept_free:
+                self._passed.popleft()
             return
         if not self._behind:
             self._cursor = max(self._cursor, envelope.key)
-        self._enter_new(submission)
+        self._enter_new(submission, fresh)
 
     def show(self, item: Item) -> None:
         """Count the item where it stands now; out of memory with it, if nothing is to be done for it at present."""
@@ -222,9 +233,16 @@ class Schedule:
             item.body = body
             self._octets += len(body)
 
-    def _has_room_for_new(self, envelope: Envelope) -> bool:
-        waits = self._behind and (envelope.report or self._fresh >= self._kept_free)
-        return self._running and not waits and len(self.items) < self._limit
+    def _is_fresh(self, envelope: Envelope) -> bool:
+        """Not a report, which a provider that refuses everything is not to see at once."""
+        return self._takes_mail() and not envelope.report
+
+    def _has_room_for_new(self, fresh: bool) -> bool:
+        if not self._running or len(self.items) >= self._limit:
+            return False
+        if fresh:
+            return not self._behind or self._fresh < self._kept_free
+        return not self._behind and self._room() > 0
 
     def _room(self) -> int:
         """How many mails more may come in from the spool."""
@@ -234,9 +252,8 @@ class Schedule:
     def _kept_free(self) -> int:
         return self._limit // 8 * 2  # nothing, where there is little
 
-    def _enter_new(self, submission: Submission, turn: int = 0) -> None:
+    def _enter_new(self, submission: Submission, fresh: bool, turn: int = 0) -> None:
         body = submission.body if isinstance(submission.body, bytes) else None
-        fresh = not submission.envelope.report  # which a provider that refuses everything is not to see at once
         item = Item(submission.envelope, submission.head, body, submission.standings(), turn, fresh=fresh)
         self._fresh += fresh
         self._enter(item, list(range(len(item.standings))))
@@ -283,7 +300,10 @@ class Schedule:
     async def _fetch(self) -> None:
         """Bring in what is due and what was never tried, each its share, as long as there is room."""
         try:
-            while self._running and self._room() > 0 and (self._due_waiting or self._behind):
+            while self._running and (self._due_waiting or self._behind):
+                await self._fetch_newest()
+                if self._room() <= 0:
+                    return
                 if self._due_waiting:
                     await self._fetch_due()
                 if self._behind:
@@ -293,6 +313,16 @@ class Schedule:
             self._on_trouble(f"the spool cannot be read, and is asked again in a minute: {error}")
         finally:
             self._fetching = False
+
+    async def _fetch_newest(self) -> None:
+        """What was passed by last is fresh all the same, once there is somebody who takes it."""
+        many = min(len(self._passed), self._kept_free - self._fresh, self._limit - len(self.items))
+        if many <= 0 or not self._takes_mail():
+            return
+        *_, first = [self._passed.pop() for _ in range(many)]
+        with self.watching() as left:
+            mails = await self._spool.ready_after(first - 1, many)
+            await self._take(mails, State.READY, left, many, fresh=True)
 
     async def _fetch_due(self) -> None:
         """Where new mail waits as well, half of the room is left to that."""
@@ -318,7 +348,7 @@ class Schedule:
             await self._take(mails, State.READY, left, room)
         self._behind = len(mails) == room or self._passed_by != _NONE
 
-    async def _take(self, mails: list[Mail], state: State, left: set[int], room: int) -> None:
+    async def _take(self, mails: list[Mail], state: State, left: set[int], room: int, *, fresh: bool = False) -> None:
         """Queue recipients of `state` (and due), of `room` mails at most. What is in memory, or `left` it, is newer."""
         now, most, turns = self._now(), min(self._limit, len(self.items) + room), Turns(self._clock)
         for mail in mails:
@@ -332,8 +362,10 @@ class Schedule:
                     if state is State.READY:
                         self._passed_by = min(self._passed_by, key)
                     continue
-                item = Item(mail.envelope, mail.head, mail.body, mail.standings)
+                is_fresh = fresh and not mail.envelope.report
+                item = Item(mail.envelope, mail.head, mail.body, mail.standings, fresh=is_fresh)
                 item.shown = item.look() or "ready"
+                self._fresh += is_fresh
                 self._enter(item, self._eligible(item, state, now))
             elif numbers := self._eligible(item, state, now):
                 self._queue(item, numbers)

@@ -39,11 +39,12 @@ class SharedSchedule(Schedule):
         limit: int,
         on_ready: Callable[[Item, list[int]], None],
         on_trouble: Callable[[str], None],
+        takes_mail: Callable[[], bool],
         free: Callable[[bool], int],
         suspects: Callable[[], bool],
         on_crashed: Callable[[int, int], None],
     ) -> None:
-        super().__init__(spool, clock, now, limit, on_ready, on_trouble)
+        super().__init__(spool, clock, now, limit, on_ready, on_trouble, takes_mail)
         self._shared = spool
         self._free = free
         self._suspects = suspects
@@ -109,7 +110,7 @@ class SharedSchedule(Schedule):
             self._behind = True
             self.refill()
         elif self._running:
-            self._enter_new(submission, turn=1)
+            self._enter_new(submission, self._is_fresh(submission.envelope), turn=1)
         else:
             self._shared.release(key)
 

@@ -103,7 +103,8 @@ class LocalStore:
     def schedule(self, delivery: Delivery, config: Config) -> Schedule:
         """See Store."""
         limit = config.delivery.queue_size
-        return Schedule(self.spool, self._reactor, self._clock, limit, delivery.ready, self._events.warning)
+        troubled, takes_mail = self._events.warning, lambda: delivery.takes_mail
+        return Schedule(self.spool, self._reactor, self._clock, limit, delivery.ready, troubled, takes_mail)
 
     def tell(self) -> None:
         """See Store."""
@@ -209,6 +210,7 @@ class SharedStore:
             config.delivery.queue_size,
             delivery.ready,
             events.warning,
+            lambda: delivery.takes_mail,
             delivery.room,
             lambda: delivery.suspects.may_come(self._reactor.seconds()),
             self.flights.add,

@@ -47,7 +47,13 @@ class House:
         self.newest = (-math.inf, "", "")
         self.items: list[Item] = []
         self.schedule = Schedule(
-            self.spool, self.clock, self.clock.seconds, 100, lambda item, _: self.items.append(item), print
+            self.spool,
+            self.clock,
+            self.clock.seconds,
+            100,
+            lambda item, _: self.items.append(item),
+            print,
+            lambda: True,
         )
         self.schedule.start()
         self.alerts = Alerts(

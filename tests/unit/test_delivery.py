@@ -119,7 +119,13 @@ class House:
             events,
         )
         self.schedule = Schedule(
-            self.spool, self.clock, self.now, limit, self.delivery.ready, lambda text: events.warning(text)
+            self.spool,
+            self.clock,
+            self.now,
+            limit,
+            self.delivery.ready,
+            lambda text: events.warning(text),
+            lambda: self.delivery.takes_mail,
         )
         self.delivery.start(self.schedule)
         self.schedule.start()

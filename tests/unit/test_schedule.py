@@ -21,6 +21,7 @@ class House:
         self.spool = spool or MemorySpool(self.clock.seconds)
         self.tried: list[tuple[Item, list[int]]] = []
         self.troubles: list[str] = []
+        self.up = True
         self.schedule = Schedule(
             self.spool,
             self.clock,
@@ -28,6 +29,7 @@ class House:
             limit,
             lambda item, numbers: self.tried.append((item, numbers)),
             self.troubles.append,
+            lambda: self.up,
         )
 
     def work(self, item: Item) -> None:
@@ -235,7 +237,9 @@ def test_some_left_while_others_of_the_same_mail_were_read() -> None:
             ended.append(item)
 
     ended: list[Item] = []
-    house.schedule = Schedule(house.spool, house.clock, house.clock.seconds, 10, end, house.troubles.append)
+    house.schedule = Schedule(
+        house.spool, house.clock, house.clock.seconds, 10, end, house.troubles.append, lambda: True
+    )
     house.schedule._due_waiting = True
     house.schedule.start()
     house.spool.tell()  # when the next one is due; what is READY has been read
@@ -264,6 +268,7 @@ def test_another_recipient_is_due_later() -> None:
         10,
         lambda item, numbers: house.tried.append((item, numbers)),
         house.troubles.append,
+        lambda: True,
     )
     house.schedule.start()
     house.clock.advance(10.0)
@@ -278,7 +283,13 @@ def test_many_at_once_give_way() -> None:
         house.submission()
     house.spool.tally = Tally(60, 0, 0)
     house.schedule = Schedule(
-        house.spool, house.clock, house.clock.seconds, 100, lambda item, _: house.work(item), house.troubles.append
+        house.spool,
+        house.clock,
+        house.clock.seconds,
+        100,
+        lambda item, _: house.work(item),
+        house.troubles.append,
+        lambda: True,
     )
     *_, last = house.spool.mails.values()
 
@@ -445,6 +456,31 @@ def test_fresh_mail_does_not_wait_for_a_backlog() -> None:
     assert all(item.fresh and item.body for item in fresh)
     assert len(house.schedule.items) == 8
     assert house.schedule.waiting == 15
+
+
+def test_what_came_last_while_no_provider_took_mail_is_fresh() -> None:
+    """Once one does: it waits for none of what came long before it. Each is handed out once."""
+    house = House(limit=8)
+    house.schedule.start()
+    house.up = False
+    came = [house.submission() for _ in range(20)]
+    for submission in came:
+        house.schedule.add(submission)
+    assert len(house.tried) == 6
+    assert not any(item.fresh for item, _ in house.tried)
+
+    house.up = True
+    house.schedule.refill()
+
+    fresh = [item for item, _ in house.tried[6:]]
+    assert [item.envelope for item in fresh] == [submission.envelope for submission in came[-2:]]
+    assert all(item.fresh for item in fresh)
+    done = 0
+    while done < len(house.tried):
+        house.settle(house.tried[done][0], State.DELIVERED)
+        done += 1
+    assert done == 20
+    assert house.schedule.waiting == 0
 
 
 def test_a_backlog_does_not_wait_for_fresh_mail() -> None:
