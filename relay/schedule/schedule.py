@@ -1,10 +1,10 @@
 """Schedule: which mail is in memory with something to do, and when the rest comes in.
 
 It knows ids and times and hands a mail on (`on_ready`) when recipients of it are to be tried; what becomes of them is
-`relay.delivery`'s. At most `limit` mails are in memory, and at most BODIES octets of their bodies; the others stay in
-the spool and are found there by key (those that were never tried) or by index when they are due. While some do, a
-quarter of the room is for mail that has just come: it need not wait until all of them have gone. There is one timer,
-for the earliest due time; the sweep, a LoopingCall, only finds what a missed timer would.
+`relay.delivery`'s. No more mails are in memory than may be (see Memory); the others stay in the spool and are found
+there by key (those that were never tried) or by index when they are due. A mail that has just come need not wait until
+all of them have gone, nor do the last few that came while no provider took mail. There is one timer, for the earliest
+due time; the sweep, a LoopingCall, only finds what a missed timer would.
 
 Failure: a spool that cannot be read is asked again at the next sweep; nothing is forgotten, since the spool knows.
 """
@@ -21,11 +21,9 @@ from twisted.internet.task import LoopingCall
 
 from relay.envelope import Envelope
 from relay.schedule.item import SHOWN, Item, Shown
-from relay.spool.spool import LARGE, Mail, Spool, SpoolError, State, Submission
+from relay.schedule.memory import Memory
+from relay.spool.spool import Mail, Spool, SpoolError, State, Submission
 from relay.turns import Turns
-
-BODIES = 16 * 1024 * 1024
-"""Octets of bodies kept in memory for mail that waits for its turn; beyond it a body is read again when needed."""
 
 SWEEP = 60.0
 """Seconds between two looks for due mail that no timer announced."""
@@ -52,7 +50,8 @@ class Schedule:
         self._spool = spool
         self._clock = clock
         self._now = now
-        self._limit = max(limit, 1)
+        self._memory = Memory(limit)
+        self.items = self._memory.items
         self._on_ready = on_ready
         self._on_trouble = on_trouble
         self._takes_mail = takes_mail
@@ -63,9 +62,6 @@ class Schedule:
             "deferred": tally.deferred,
             "held": tally.held,
         }
-        self.items: dict[int, Item] = {}
-        self._fresh = 0  # of these
-        self._octets = 0
         self._cursor = 0  # READY mail up to this key is in memory, but for what was passed by
         self._passed: deque[int] = deque()  # the last keys of what was passed by, not more than room is kept free
         self._passed_by = _NONE  # the lowest key that was added while there was no room; not always above the cursor
@@ -97,7 +93,7 @@ class Schedule:
 
     def follow(self, limit: int) -> None:
         """Keep at most so many mails in memory from now on."""
-        self._limit = max(limit, 1)
+        self._memory.limit = max(limit, 1)
         self.refill()
 
     @property
@@ -138,12 +134,12 @@ class Schedule:
         if envelope.key in self.items:
             return  # a read that was under way has found it before we were told
         fresh = self._is_fresh(envelope)
-        if not self._has_room_for_new(fresh):
+        if not (self._running and self._memory.takes_new(fresh=fresh, behind=self._behind)):
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
             self._passed_since += 1
             self._passed.append(envelope.key)
-            if len(self._passed) > self._kept_free:
+            if len(self._passed) > self._memory.kept_free:
                 self._passed.popleft()
             return
         if not self._behind:
@@ -162,9 +158,8 @@ class Schedule:
             self._leave(item)
 
     def no_longer_fresh(self, item: Item) -> None:
-        """A mail that nobody takes at present, or that leaves, is fresh no more."""
-        self._fresh -= item.fresh
-        item.fresh = False
+        """See Memory."""
+        self._memory.no_longer_fresh(item)
 
     def quarantined(self, was: State | None) -> None:
         """A mail that was counted so was found damaged in the spool, and is held from now on."""
@@ -219,7 +214,7 @@ class Schedule:
 
     def resume(self, item: Item, numbers: list[int]) -> None:
         """Recipients of a mail that was checked out are READY: try them now if there is room, else when there is."""
-        if self._room() >= 0 and self._running:
+        if self._memory.room() >= 0 and self._running:
             self._queue(item, numbers)
             return
         item.queued.difference_update(numbers)
@@ -229,42 +224,19 @@ class Schedule:
 
     def keep_body(self, item: Item, body: bytes) -> None:
         """A body that had to be read: keep it, where the bound allows, until the item leaves."""
-        if item.body is None and self._octets + len(body) <= BODIES:
-            item.body = body
-            self._octets += len(body)
+        self._memory.keep_body(item, body)
 
     def _is_fresh(self, envelope: Envelope) -> bool:
         """Not a report, which a provider that refuses everything is not to see at once."""
         return self._takes_mail() and not envelope.report
 
-    def _has_room_for_new(self, fresh: bool) -> bool:
-        if not self._running or len(self.items) >= self._limit:
-            return False
-        if fresh:
-            return not self._behind or self._fresh < self._kept_free
-        return not self._behind and self._room() > 0
-
-    def _room(self) -> int:
-        """How many mails more may come in from the spool."""
-        return min(self._limit - self._kept_free + self._fresh, self._limit) - len(self.items)
-
-    @property
-    def _kept_free(self) -> int:
-        return self._limit // 8 * 2  # nothing, where there is little
-
     def _enter_new(self, submission: Submission, fresh: bool, turn: int = 0) -> None:
         body = submission.body if isinstance(submission.body, bytes) else None
         item = Item(submission.envelope, submission.head, body, submission.standings(), turn, fresh=fresh)
-        self._fresh += fresh
         self._enter(item, list(range(len(item.standings))))
 
     def _enter(self, item: Item, numbers: list[int]) -> None:
-        if item.body is not None:
-            if self._octets + len(item.body) > BODIES:
-                item.body = None
-            else:
-                self._octets += len(item.body)
-        self.items[item.envelope.key] = item
+        self._memory.put(item)
         self._queue(item, numbers)
 
     def _queue(self, item: Item, numbers: list[int]) -> None:
@@ -273,15 +245,11 @@ class Schedule:
         self._on_ready(item, numbers)
 
     def _leave(self, item: Item) -> None:
-        gone = self.items.pop(item.envelope.key, None)
-        if gone is None:
+        if not self._memory.drop(item):
             return
-        self.no_longer_fresh(gone)
-        if item.body is not None:
-            self._octets -= len(item.body)
         for left in self._watches:
             left.add(item.envelope.key)
-        if (self._behind or self._due_waiting) and self._room() > self._limit // 4:
+        if (self._behind or self._due_waiting) and self._memory.room() > self._memory.limit // 4:
             self.refill()
 
     def _look_for_due(self) -> None:
@@ -302,7 +270,7 @@ class Schedule:
         try:
             while self._running and (self._due_waiting or self._behind):
                 await self._fetch_newest()
-                if self._room() <= 0:
+                if self._memory.room() <= 0:
                     return
                 if self._due_waiting:
                     await self._fetch_due()
@@ -316,7 +284,8 @@ class Schedule:
 
     async def _fetch_newest(self) -> None:
         """What was passed by last is fresh all the same, once there is somebody who takes it."""
-        many = min(len(self._passed), self._kept_free - self._fresh, self._limit - len(self.items))
+        memory = self._memory
+        many = min(len(self._passed), memory.kept_free - memory.fresh, memory.left)
         if many <= 0 or not self._takes_mail():
             return
         *_, first = [self._passed.pop() for _ in range(many)]
@@ -327,10 +296,10 @@ class Schedule:
     async def _fetch_due(self) -> None:
         """Where new mail waits as well, half of the room is left to that."""
         self._due_waiting = False
-        now, limit = self._now(), self._limit
+        now, limit = self._now(), self._memory.limit
         with self.watching() as left:
             mails = await self._spool.due(now, limit)  # those in memory among them leave enough for the room
-            room = self._room()
+            room = self._memory.room()
             await self._take(mails, State.DEFERRED, left, room - room // 2 if self._behind else room)
         if len(mails) == limit:
             self._due_waiting = True
@@ -338,7 +307,7 @@ class Schedule:
             self.due_at(due)
 
     async def _fetch_ready(self) -> None:
-        room = self._room()
+        room = self._memory.room()
         if room <= 0:
             return
         after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE
@@ -350,7 +319,7 @@ class Schedule:
 
     async def _take(self, mails: list[Mail], state: State, left: set[int], room: int, *, fresh: bool = False) -> None:
         """Queue recipients of `state` (and due), of `room` mails at most. What is in memory, or `left` it, is newer."""
-        now, most, turns = self._now(), min(self._limit, len(self.items) + room), Turns(self._clock)
+        now, most, turns = self._now(), len(self.items) + min(room, self._memory.left), Turns(self._clock)
         for mail in mails:
             await turns.give_way()
             key = mail.envelope.key
@@ -365,7 +334,6 @@ class Schedule:
                 is_fresh = fresh and not mail.envelope.report
                 item = Item(mail.envelope, mail.head, mail.body, mail.standings, fresh=is_fresh)
                 item.shown = item.look() or "ready"
-                self._fresh += is_fresh
                 self._enter(item, self._eligible(item, state, now))
             elif numbers := self._eligible(item, state, now):
                 self._queue(item, numbers)
@@ -377,6 +345,3 @@ class Schedule:
             for standing in item.standings
             if standing.state is state and standing.due <= now and standing.number not in item.queued
         ]
-
-
-assert LARGE <= BODIES

@@ -499,8 +499,7 @@ class Machine(RuleBasedStateMachine):
         """Nothing is left in memory."""
         house, delivery = self.house, self.house.delivery
         assert house.schedule.counts == {"ready": 0, "active": 0, "deferred": 0, "held": len(house.spool.mails)}
-        assert not house.schedule.items
-        assert (house.schedule._octets, house.schedule._fresh) == (0, 0)
+        assert house.schedule._memory.empty
         assert not delivery.attempts
         assert not delivery.attempts.over
         assert not delivery._ledger._settling
