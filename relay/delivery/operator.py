@@ -137,11 +137,15 @@ class Operator:
         under_way: list[Deferred[None]] = []
         busy: list[str] = []
 
+        async def apply(mail: Mail) -> None:
+            if not await self._apply(order, mail, selection, tally, self._clock.seconds()):
+                busy.append(mail.envelope.uuid)
+
         async def act(mail: Mail, seen: View) -> None:
             if "active" in seen.states:
                 busy.append(mail.envelope.uuid)
                 return
-            under_way.append(Deferred.fromCoroutine(self._apply(order, mail, selection, tally)))
+            under_way.append(Deferred.fromCoroutine(apply(mail)))
             if len(under_way) >= AT_ONCE:
                 await gatherResults(under_way)
                 under_way.clear()
@@ -172,7 +176,7 @@ class Operator:
                 continue
 
             async def act(mail: Mail, _: View) -> None:
-                await self._apply(order, mail, selection, tally)
+                tally.busy += not await self._apply(order, mail, selection, tally, until)
 
             await self._visit_one(uuid, selection, act)
 
@@ -209,27 +213,36 @@ class Operator:
         ):
             await act(mail, seen)
 
-    async def _apply(self, order: Order, mail: Mail, selection: Selection, tally: Tally) -> None:
-        """Change one mail for which nothing is under way. Once it is ours nothing else can happen to it."""
-        if not self._changes(order, self.view(mail), selection, Tally()):
-            self._changes(order, self.view(mail), selection, tally)
-            return
-        mine = await self._own(mail, tally)
+    async def _apply(self, order: Order, mail: Mail, selection: Selection, tally: Tally, until: float) -> bool:
+        """Change one mail, unless something is under way for it; whether nothing was. Once it is ours nothing can be.
+
+        until  when to give up asking another process for it
+        """
+        seen = self.view(mail)
+        if not (self._changes(order, seen, selection, Tally()) or (seen.elsewhere and selection.ids)):
+            self._changes(order, seen, selection, tally)
+            return True
+        try:
+            mine = await self._schedule.own(mail, until)
+        except LostTurn:
+            return False
+        except SpoolError as error:
+            tally.failed += [] if str(error) in tally.failed else [str(error)]
+            return True
         if mine is None:
-            return
+            return True
         mail = mine
         changed = self._changes(order, self.view(mail), selection, tally)
         if not changed:
             self._schedule.disown(mail)
-            return
+            return True
         known = self._schedule.items.get(mail.envelope.key)
         queued = set(known.queued) if known is not None else set()
         withdrawn = self._delivery.withdraw(known) if known is not None else []
         if known is not None and (known.active or queued.difference(withdrawn)):
-            tally.busy += 1  # it is being put into a digest, or changed by another command
             if withdrawn:
                 self._delivery.ready(known, withdrawn)
-            return
+            return False  # it was begun meanwhile, is being put into a digest, or changed by another command
         item = self._schedule.check_out(mail)
         try:
             if await self._settle(item, changed, tally):
@@ -238,16 +251,7 @@ class Operator:
                 tally.recipients += len(changed)
         finally:
             self._let_go(item, withdrawn)
-
-    async def _own(self, mail: Mail, tally: Tally) -> Mail | None:
-        """The mail as it stands, once no other process has it; None if that is not soon, or it waits no more."""
-        try:
-            return await self._schedule.own(mail, self._clock.seconds() + WAIT)
-        except LostTurn:
-            tally.busy += 1
-        except SpoolError as error:
-            tally.failed += [] if str(error) in tally.failed else [str(error)]
-        return None
+        return True
 
     def _changes(self, order: Order, seen: View, selection: Selection, tally: Tally) -> list[Standing]:
         """The new standings; those that are tried already need no retry."""
