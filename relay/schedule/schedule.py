@@ -138,7 +138,8 @@ class Schedule:
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
             self._passed_since += 1
-            self._passed.append(envelope.key)
+            if not envelope.report:
+                self._passed.append(envelope.key)
             if len(self._passed) > self._memory.kept_free:
                 self._passed.popleft()
             return
