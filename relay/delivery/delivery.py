@@ -179,10 +179,6 @@ class Delivery:
         for item in list(self._schedule.items.values()):
             self.hand_back(item)
 
-    def began(self, item: Item, number: int) -> tuple[str, float] | None:
-        """See Attempts."""
-        return self.attempts.began(item, number, self._clock.seconds())
-
     def tick(self) -> None:
         """What the clock does, about every half second: workers back from who waits long, trials, the sign of life."""
         now = self._clock.seconds()

@@ -72,7 +72,7 @@ class Reasons:
         return f"{state}; {_last_word(standing)}"
 
     def _now_or_soon(self, item: Item | None, standing: Standing) -> str:
-        began = self._delivery.began(item, standing.number) if item is not None else None
+        began = self._delivery.attempts.began(item, standing.number, self._seconds()) if item is not None else None
         if began is not None:
             name, seconds = began
             return f"a transaction with {name} has been under way for {span(seconds)}."
