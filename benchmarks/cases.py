@@ -24,7 +24,10 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class Case:
-    """How smtp-source is told to send, and how far away the provider is; `traced` mails are sent under strace."""
+    """How smtp-source is told to send, and how far away the provider is; `traced` mails are sent under strace.
+
+    workers  of mailrelay; 0: as many as connections
+    """
 
     says: str
     mails: int

@@ -84,13 +84,13 @@ class Attempts:
     def end(self, attempt: Attempt) -> None:
         """Its transaction is over; what came of it is not durable yet."""
         attempt.over = True
-        attempt.pool.unsettled += 1
+        attempt.pool.reserved += 1
         self.over += 1
 
     def discard(self, attempt: Attempt) -> None:
         """One is over, and what came of it durable."""
         self._attempts.discard(attempt)
-        attempt.pool.unsettled -= attempt.over
+        attempt.pool.reserved -= attempt.over
         self.over -= attempt.over
         self.pace.ended()
         attempt.item.active -= 1

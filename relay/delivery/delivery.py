@@ -57,7 +57,7 @@ class Delivery:
     ) -> None:
         self.settings = settings
         self.brakes = brakes
-        self.lines = Lines(pools, clock, brakes, self.pump, lambda item: self._schedule.no_longer_fresh(item))
+        self.lines = Lines(pools, clock, brakes, self.pump, lambda item: self._schedule.memory.no_longer_fresh(item))
         self._spool = spool
         self._pools = pools
         self._clock = clock
@@ -227,7 +227,7 @@ class Delivery:
         item, envelope, name = attempt.item, attempt.item.envelope, attempt.pool.name
         attempt.body = body
         if isinstance(body, bytes):
-            self._schedule.keep_body(item, body)
+            self._schedule.memory.keep_body(item, body)
         batch = Batch(
             envelope.sender,
             tuple([item.standings[number].recipient for number in attempt.numbers]),

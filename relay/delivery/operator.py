@@ -219,8 +219,9 @@ class Operator:
         until  when to give up asking another process for it
         """
         seen = self.view(mail)
-        if not (self._changes(order, seen, selection, Tally()) or (seen.elsewhere and selection.ids)):
-            self._changes(order, seen, selection, tally)
+        glance = Tally()
+        if not (self._changes(order, seen, selection, glance) or (seen.elsewhere and selection.ids)):
+            tally.spared += glance.spared
             return True
         try:
             mine = await self._schedule.own(mail, until)

@@ -60,7 +60,7 @@ class Memory:
             self.keep_body(item, body)
 
     def keep_body(self, item: Item, body: bytes) -> None:
-        """Its body, until it leaves, where the bound allows."""
+        """Its body, which had to be read, until it leaves and where the bound allows."""
         if item.body is None and self._octets + len(body) <= BODIES:
             item.body = body
             self._octets += len(body)

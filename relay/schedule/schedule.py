@@ -50,8 +50,8 @@ class Schedule:
         self._spool = spool
         self._clock = clock
         self._now = now
-        self._memory = Memory(limit)
-        self.items = self._memory.items
+        self.memory = Memory(limit)
+        self.items = self.memory.items
         self._on_ready = on_ready
         self._on_trouble = on_trouble
         self._takes_mail = takes_mail
@@ -63,7 +63,7 @@ class Schedule:
             "held": tally.held,
         }
         self._cursor = 0  # READY mail up to this key is in memory, but for what was passed by
-        self._passed: deque[int] = deque()  # the last keys of what was passed by, not more than room is kept free
+        self._latest: deque[int] = deque()  # the last keys of what was passed by, not more than room is kept free
         self._passed_by = _NONE  # the lowest key that was added while there was no room; not always above the cursor
         self._behind = tally.ready > 0
         self._looked_at = 0.0  # when the backlog was last asked for
@@ -93,7 +93,7 @@ class Schedule:
 
     def follow(self, limit: int) -> None:
         """Keep at most so many mails in memory from now on."""
-        self._memory.limit = max(limit, 1)
+        self.memory.limit = max(limit, 1)
         self.refill()
 
     @property
@@ -134,14 +134,14 @@ class Schedule:
         if envelope.key in self.items:
             return  # a read that was under way has found it before we were told
         fresh = self._is_fresh(envelope)
-        if not (self._running and self._memory.takes_new(fresh=fresh, behind=self._behind)):
+        if not (self._running and self.memory.takes_new(fresh=fresh, behind=self._behind)):
             self._behind = True
             self._passed_by = min(self._passed_by, envelope.key)
             self._passed_since += 1
             if not envelope.report:
-                self._passed.append(envelope.key)
-            if len(self._passed) > self._memory.kept_free:
-                self._passed.popleft()
+                self._latest.append(envelope.key)
+            if len(self._latest) > self.memory.kept_free:
+                self._latest.popleft()
             return
         if not self._behind:
             self._cursor = max(self._cursor, envelope.key)
@@ -157,10 +157,6 @@ class Schedule:
                 item.shown = shown
         if not item.active and not item.queued:
             self._leave(item)
-
-    def no_longer_fresh(self, item: Item) -> None:
-        """See Memory."""
-        self._memory.no_longer_fresh(item)
 
     def quarantined(self, was: State | None) -> None:
         """A mail that was counted so was found damaged in the spool, and is held from now on."""
@@ -209,23 +205,19 @@ class Schedule:
         if item is None:
             item = Item(mail.envelope, mail.head, None, mail.standings, mail.turn)
             item.shown = item.look() or "held"
-            self.items[mail.envelope.key] = item
+            self.memory.put(item)
         item.queued.update([standing.number for standing in item.standings if standing.state.waiting])
         return item
 
     def resume(self, item: Item, numbers: list[int]) -> None:
         """Recipients of a mail that was checked out are READY: try them now if there is room, else when there is."""
-        if self._memory.room() >= 0 and self._running:
+        if self.memory.room() >= 0 and self._running:
             self._queue(item, numbers)
             return
         item.queued.difference_update(numbers)
         self._behind = True
         self._passed_by = min(self._passed_by, item.envelope.key)
         self.show(item)
-
-    def keep_body(self, item: Item, body: bytes) -> None:
-        """A body that had to be read: keep it, where the bound allows, until the item leaves."""
-        self._memory.keep_body(item, body)
 
     def _is_fresh(self, envelope: Envelope) -> bool:
         """Not a report, which a provider that refuses everything is not to see at once."""
@@ -237,7 +229,7 @@ class Schedule:
         self._enter(item, list(range(len(item.standings))))
 
     def _enter(self, item: Item, numbers: list[int]) -> None:
-        self._memory.put(item)
+        self.memory.put(item)
         self._queue(item, numbers)
 
     def _queue(self, item: Item, numbers: list[int]) -> None:
@@ -246,11 +238,11 @@ class Schedule:
         self._on_ready(item, numbers)
 
     def _leave(self, item: Item) -> None:
-        if not self._memory.drop(item):
+        if not self.memory.drop(item):
             return
         for left in self._watches:
             left.add(item.envelope.key)
-        if (self._behind or self._due_waiting) and self._memory.room() > self._memory.limit // 4:
+        if (self._behind or self._due_waiting) and self.memory.room() > self.memory.limit // 4:
             self.refill()
 
     def _look_for_due(self) -> None:
@@ -264,14 +256,14 @@ class Schedule:
             Deferred.fromCoroutine(self._fetch()).addErrback(lambda failure: self._on_trouble(str(failure.value)))
 
     def ended(self) -> None:
-        """A transaction is over, and so a worker free: what is in memory is next. A shared queue is asked for more."""
+        """A transaction is over: a shared queue is asked for more, in the commit that makes its worker free."""
 
     async def _fetch(self) -> None:
         """Bring in what is due and what was never tried, each its share, as long as there is room."""
         try:
             while self._running and (self._due_waiting or self._behind):
                 await self._fetch_newest()
-                if self._memory.room() <= 0:
+                if self.memory.room() <= 0:
                     return
                 if self._due_waiting:
                     await self._fetch_due()
@@ -285,11 +277,11 @@ class Schedule:
 
     async def _fetch_newest(self) -> None:
         """What was passed by last is fresh all the same, once there is somebody who takes it."""
-        memory = self._memory
-        many = min(len(self._passed), memory.kept_free - memory.fresh, memory.left)
+        memory = self.memory
+        many = min(len(self._latest), memory.kept_free - memory.fresh, memory.left)
         if many <= 0 or not self._takes_mail():
             return
-        *_, first = [self._passed.pop() for _ in range(many)]
+        *_, first = [self._latest.pop() for _ in range(many)]
         with self.watching() as left:
             mails = await self._spool.ready_after(first - 1, many)
             await self._take(mails, State.READY, left, many, fresh=True)
@@ -297,10 +289,10 @@ class Schedule:
     async def _fetch_due(self) -> None:
         """Where new mail waits as well, half of the room is left to that."""
         self._due_waiting = False
-        now, limit = self._now(), self._memory.limit
+        now, limit = self._now(), self.memory.limit
         with self.watching() as left:
             mails = await self._spool.due(now, limit)  # those in memory among them leave enough for the room
-            room = self._memory.room()
+            room = self.memory.room()
             await self._take(mails, State.DEFERRED, left, room - room // 2 if self._behind else room)
         if len(mails) == limit:
             self._due_waiting = True
@@ -308,7 +300,7 @@ class Schedule:
             self.due_at(due)
 
     async def _fetch_ready(self) -> None:
-        room = self._memory.room()
+        room = self.memory.room()
         if room <= 0:
             return
         after, self._passed_by = min(self._cursor, self._passed_by - 1), _NONE
@@ -320,7 +312,7 @@ class Schedule:
 
     async def _take(self, mails: list[Mail], state: State, left: set[int], room: int, *, fresh: bool = False) -> None:
         """Queue recipients of `state` (and due), of `room` mails at most. What is in memory, or `left` it, is newer."""
-        now, most, turns = self._now(), len(self.items) + min(room, self._memory.left), Turns(self._clock)
+        now, most, turns = self._now(), len(self.items) + min(room, self.memory.left), Turns(self._clock)
         for mail in mails:
             await turns.give_way()
             key = mail.envelope.key

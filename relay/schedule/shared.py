@@ -91,13 +91,13 @@ class SharedSchedule(Schedule):
         """How many more mails may be ours now."""
         if not self._running:
             return 0
-        return min(self._free(False), self._memory.left) - self._asked - self._shared.promised
+        return min(self._free(False), self.memory.left) - self._asked - self._shared.promised
 
     def room_for_fresh(self) -> int:
         """How many more of those that are handed in may be ours."""
         if not self._running:
             return 0
-        return min(self._free(True), self._memory.left) - self._shared.promised
+        return min(self._free(True), self.memory.left) - self._shared.promised
 
     def add(self, submission: Submission) -> None:
         """See Schedule. A mail that found no free worker is anybody's."""

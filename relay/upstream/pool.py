@@ -35,8 +35,7 @@ OUT_OF_STEP = 86400.0
 class Pool:
     """See the module's docstring.
 
-    reserved          transactions that were promised room and are not sent yet
-    unsettled         those that are over, and keep their place until what came of them is durable
+    reserved          places of transactions that are not sent yet, and of those that are over but not yet durable
     last_success_at   when a mail was last taken there; None if none was
     certificate_ends  when the provider's certificate ends, in seconds since the epoch, as the last connection saw it
     dial              opens a connection, which is not the pool's own where somebody else calls it
@@ -55,7 +54,6 @@ class Pool:
         self.provider = provider
         self.breaker = breaker
         self.reserved = 0
-        self.unsettled = 0
         self.last_success_at: float | None = None
         self.certificate_ends: float | None = None
         self.dial = connect
@@ -144,8 +142,7 @@ class Pool:
         if not allowance or self._was_silent:
             return 0
         depth = self._depth if allowance > 1 else 1
-        taken = self._under_way + len(self._waiting) + self.reserved + self.unsettled
-        return min(self._ceiling.now, allowance) * depth - taken
+        return min(self._ceiling.now, allowance) * depth - self._under_way - len(self._waiting) - self.reserved
 
     def send(self, job: Job) -> None:
         """Carry a transaction over a connection, in exchange for reserved room."""

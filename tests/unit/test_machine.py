@@ -499,7 +499,7 @@ class Machine(RuleBasedStateMachine):
         """Nothing is left in memory."""
         house, delivery = self.house, self.house.delivery
         assert house.schedule.counts == {"ready": 0, "active": 0, "deferred": 0, "held": len(house.spool.mails)}
-        assert house.schedule._memory.empty
+        assert house.schedule.memory.empty
         assert not delivery.attempts
         assert not delivery.attempts.over
         assert not delivery._ledger._settling
@@ -509,7 +509,7 @@ class Machine(RuleBasedStateMachine):
         assert not any((lines._stranded, lines._paused, lines.over, lines.aside, lines.waiting()))
         assert not lines._pauses.running
         for pool in house.pools.values():
-            assert (pool.reserved, len(pool._waiting), pool._under_way, pool.unsettled) == (0, 0, 0, 0)
+            assert (pool.reserved, len(pool._waiting), pool._under_way) == (0, 0, 0)
 
     def tick(self, seconds: float, step: float | None = None) -> None:
         """Time passes, with what a daemon does by the clock; in large steps, where it is much."""

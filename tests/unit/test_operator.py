@@ -322,7 +322,7 @@ def test_two_commands_for_one_mail() -> None:
 def test_more_is_released_than_fits_into_memory() -> None:
     """The rest is taken up as there is room."""
     desk = Desk()
-    desk.schedule._memory.limit = 3
+    desk.schedule.memory.limit = 3
     mails = [desk.deferred(f"r{number}@example.net") for number in range(10)]
     desk.ordered(Order.HOLD, ALL)
     for provider in desk.providers.values():

@@ -57,6 +57,13 @@ class House:
             self.schedule.due_at(due)
         self.schedule.show(item)
 
+    def deliver(self, done: int = 0) -> int:
+        """All that is handed out, but for the first `done`, is delivered; how many that are with these."""
+        while done < len(self.tried):
+            self.settle(self.tried[done][0], State.DELIVERED)
+            done += 1
+        return done
+
 
 def test_a_new_mail_is_tried_at_once() -> None:
     """What is durable and finds room is handed out with its body, without a look into the spool."""
@@ -475,11 +482,7 @@ def test_what_came_last_while_no_provider_took_mail_is_fresh() -> None:
     fresh = [item for item, _ in house.tried[6:]]
     assert [item.envelope for item in fresh] == [submission.envelope for submission in came[-2:]]
     assert all(item.fresh for item in fresh)
-    done = 0
-    while done < len(house.tried):
-        house.settle(house.tried[done][0], State.DELIVERED)
-        done += 1
-    assert done == 20
+    assert house.deliver() == 20
     assert house.schedule.waiting == 0
 
 
@@ -500,10 +503,7 @@ def test_a_backlog_does_not_wait_for_fresh_mail() -> None:
     assert len(set(keys)) == len(keys)
     waited = [item for item, _ in house.tried[8:60] if not item.fresh]
     assert len(waited) >= 30
-    while done < len(house.tried):
-        house.settle(house.tried[done][0], State.DELIVERED)
-        done += 1
-    assert done == 80
+    assert house.deliver(done) == 80
     assert house.schedule.waiting == 0
 
 
@@ -528,9 +528,5 @@ def test_fresh_mail_does_not_wait_for_what_was_released() -> None:
     house.schedule.add(new)
 
     assert house.tried[-1][0].envelope == new.envelope
-    done = 0
-    while done < len(house.tried):
-        house.settle(house.tried[done][0], State.DELIVERED)
-        done += 1
-    assert done == 21
+    assert house.deliver() == 21
     assert house.schedule.waiting == 0

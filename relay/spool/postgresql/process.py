@@ -11,6 +11,7 @@ from psycopg import errors
 
 from relay.spool.postgresql.schema import ALERTS, LOCK
 from relay.spool.postgresql.server import Connection
+from relay.spool.postgresql.statements import FIRST
 from relay.spool.spool import LEFT_UNDER_WAY, UNDER_WAY, SpoolFailing
 
 LEASE = 30
@@ -48,9 +49,6 @@ _INHERIT = (
     "UPDATE tally SET ready = tally.ready + t.ready, deferred = tally.deferred + t.deferred, "
     "held = tally.held + t.held FROM t WHERE process = 0"
 )
-FIRST = 1
-"""When READY mail of a process that has ended is due, by the spool's scale: before all that waits."""
-
 _FREE = (
     f"UPDATE mail SET owner = NULL, generation = generation + 1, due = CASE WHEN due = 0 THEN {FIRST} ELSE due END, "
     "crashes = CASE WHEN %s AND "

@@ -100,16 +100,19 @@ RELEASE = (
 ADOPT = f"SELECT {FOUND} FROM mail m WHERE key = ANY (%s::bigint[]) FOR UPDATE OF m"
 """Mail that is written about without a lease: locked until the commit, whoever has it."""
 
+FIRST = 1
+"""When READY mail of a process that has ended is due, by the spool's scale: before all that waits."""
+
 _NOBODYS = "SELECT key FROM mail WHERE owner IS NULL AND key <> ALL (%s::bigint[])"
 
 CLAIM = (
     f"WITH suspect AS ({_NOBODYS} AND due <= %s AND crashes > 1 ORDER BY due, key LIMIT %s FOR UPDATE SKIP LOCKED), "
-    f"left_over AS ({_NOBODYS} AND due > 0 AND due <= 1 AND crashes < 2 ORDER BY due, key "
+    f"left_over AS ({_NOBODYS} AND due > 0 AND due <= {FIRST} AND crashes < 2 ORDER BY due, key "
     "LIMIT %s - (SELECT count(*) FROM suspect) FOR UPDATE SKIP LOCKED), "
     "first AS (SELECT key FROM suspect UNION ALL SELECT key FROM left_over), "
     f"newest AS ({_NOBODYS} AND due <= 0 AND crashes < 2 ORDER BY due DESC, key DESC "
     "LIMIT (%s - (SELECT count(*) FROM first)) / 2 FOR UPDATE SKIP LOCKED), "
-    f"late AS ({_NOBODYS} AND due > 1 AND due <= %s AND crashes < 2 AND (%s OR NOT report OR due <= %s) "
+    f"late AS ({_NOBODYS} AND due > {FIRST} AND due <= %s AND crashes < 2 AND (%s OR NOT report OR due <= %s) "
     "ORDER BY due, key LIMIT (%s - (SELECT count(*) FROM first) - (SELECT count(*) FROM newest)) / 2 "
     "FOR UPDATE SKIP LOCKED), "
     f"ready AS ({_NOBODYS} AND due <= 0 AND crashes < 2 AND key <> ALL (ARRAY(SELECT key FROM newest)) "
