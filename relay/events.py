@@ -8,6 +8,7 @@ An outcome is logged once it is durable. Nothing here is ever given a secret: no
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import warnings
@@ -30,6 +31,8 @@ Entry = dict[str, object]
 
 Result = Literal["expired", "bounced", "deleted", "delivered"]
 """How a mail ended: the worst that befell one of its recipients, the worst first."""
+
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 NAMED = 3
 """As many recipients does `received` name; a mail to a thousand is one readable line."""
@@ -270,6 +273,7 @@ def take_over_python(events: Events) -> None:
 def twisted_observer(events: Events) -> ILogObserver:
     """An observer that says Twisted's warnings and errors as ours.
 
+    No file descriptor left is a warning: the host lacks something, and no traceback tells where.
     What it logs at lower levels (listening ports, factories, sessions) is dropped: our own events say what matters.
     """
 
@@ -280,9 +284,10 @@ def twisted_observer(events: Events) -> ILogObserver:
         if failure is None and level < LogLevel.warn:
             return
         text = formatEvent(event).strip()
+        lacking = getattr(getattr(failure, "value", None), "errno", None) in _NONE_LEFT
         if failure is not None:
             text = ": ".join(part for part in (text.rstrip(":"), _named(failure)) if part)
-        if failure is not None or level > LogLevel.warn:
+        if not lacking and (failure is not None or level > LogLevel.warn):
             events.error(text, failure)
         else:
             events.warning(text)

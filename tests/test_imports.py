@@ -30,7 +30,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ("upstream",),
     ("intake", "schedule", "delivery", "drop", "move"),
     ("alerts", "http", "control"),
-    ("listening", "observer"),
+    ("listening", "observer", "descriptors"),
     ("service", "policies"),
     ("sandbox",),
     ("tap", "cli", "sendmail"),

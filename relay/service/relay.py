@@ -31,6 +31,7 @@ from relay.config.check import CONTROL_SOCKET
 from relay.config.values import Listener
 from relay.control.channel import ControlFactory
 from relay.control.opening import open_socket
+from relay.descriptors import raise_limit, regain_reserve, shortage
 from relay.drop.folder import Folder
 from relay.drop.pickup import Pickup
 from relay.events import Events, take_over, take_over_python
@@ -96,6 +97,7 @@ class Relay(Service):
 
     def _start(self) -> None:
         config, reactor = self._config, self._reactor
+        descriptors = raise_limit()
         self._open_log()
         events = self._events
         self._parts = parts = Parts(config, reactor, self._log, events, self._is_open)
@@ -105,7 +107,7 @@ class Relay(Service):
         self._log.start()
         take_over(globalLogPublisher, events)
         take_over_python(events)
-        for warning in config.warnings:
+        for warning in filter(None, (*config.warnings, shortage(config, descriptors))):
             events.warning(warning)
         parts.store.tell()
         parts.schedule.start()
@@ -190,6 +192,7 @@ class Relay(Service):
         parts.delivery.tick()
         parts.alerts.tick()
         parts.store.tick()
+        regain_reserve()
 
     def _listen(self, listeners: Sequence[Listener], factory: ServerFactory) -> list[str]:
         """Open each; where they really are."""

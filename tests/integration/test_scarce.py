@@ -93,10 +93,12 @@ def test_no_descriptors(tmp_path: Path) -> None:
             taken += relay.submit(letter("after"), letter("after-large", LARGE))
             soon(lambda: relay.health()["queue"]["total"] == 0, "all of it is delivered")
             wrong = tracebacks(relay)
+            warned = relay.event("warning")
 
     assert codes[::2] == [250] * 3
     assert 451 in codes[1::2]
     assert set(codes[1::2]) <= {250, 451}
     assert sorted(mail.id for mail in sink.mails) == sorted(taken)
     assert wrong == []
+    assert str(warned["message"]).startswith(f"only {DESCRIPTORS} file descriptors are allowed")
     assert list((tmp_path / "spool" / "bodies").iterdir()) == []

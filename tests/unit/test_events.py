@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import re
 import sys
@@ -198,6 +199,15 @@ def test_a_failure_that_was_only_noted() -> None:
     [line] = heard(lambda log: log.failure("noted", trouble(), level=LogLevel.info))
 
     assert line["level"] == "error"
+
+
+def test_no_file_descriptor_left() -> None:
+    """A warning: nothing in the program is to be mended."""
+    lacking = Failure(OSError(errno.EMFILE, "Too many open files", "/dev/null"))
+    [line] = heard(lambda log: log.failure("Could not reserve one.", lacking))
+
+    assert (line["event"], "traceback" in line) == ("warning", False)
+    assert line["message"] == "Could not reserve one.: OSError: [Errno 24] Too many open files: '/dev/null'"
 
 
 def test_the_only_one_that_hears() -> None:
