@@ -87,7 +87,7 @@ class Metrics:
         )
         refused = Counter(
             "mailrelay_messages_refused_total",
-            "Messages, or connections that would have brought one, answered with 4xx or 5xx.",
+            "Messages, recipients or connections answered with 4xx or 5xx, each answer counted.",
             ["reason"],
             registry=registry,
         )
