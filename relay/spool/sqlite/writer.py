@@ -42,8 +42,11 @@ CROWD = 4
 MOMENT = 0.001
 """Seconds of that moment: half as many commits then, and fewer changes of threads, make up for it."""
 
+SHORT = 0.0003
+"""Seconds of it where nothing but new mail comes: there is nothing else to do meanwhile than to wait for it."""
+
 FLOWING = 0.010
-"""Seconds after a mail in which another one is expected."""
+"""Seconds after a mail, or an outcome, in which another one is expected."""
 
 SLACK = 4096
 """Free pages in the file (16 MiB) that are left there for the next mails; more are given back to the volume."""
@@ -134,7 +137,7 @@ class Writer:
         self._slack = False
         self._full = False
         self._last = 0  # writes in the last group
-        self._mail_at = 0.0  # when the last new mail came
+        self._mail_at = self._outcome_at = 0.0  # when the last new mail, and the last outcome, came
 
     def start(self) -> None:
         """Begin to write."""
@@ -177,7 +180,7 @@ class Writer:
         write = self._next()
         now = time.monotonic()
         if self._last >= CROWD and now - self._mail_at < FLOWING:
-            time.sleep(MOMENT)
+            time.sleep(MOMENT if now - self._outcome_at < FLOWING else SHORT)
         while write is not None:
             group.append(write)
             octets += write.octets
@@ -185,6 +188,8 @@ class Writer:
                 return group, True
             if write.mails:
                 self._mail_at = now
+            if write.outcome:
+                self._outcome_at = now
             try:
                 write = self._one_more(now + LINGER if len(group) == 1 and write.gone else 0.0)
             except Empty:
