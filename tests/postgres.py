@@ -220,6 +220,13 @@ class Postgres:
         self.stop(mode)
         self.start()
 
+    def freeze(self) -> None:
+        """Stop all of its processes where they are; its host still answers for them. Only `kill` ends it then."""
+        assert self._process is not None
+        for each in (main := psutil.Process(self._process.pid), *main.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.suspend()
+
     def kill(self) -> None:
         """All of its processes at once, if it runs: what a power cut does."""
         process, self._process = self._process, None

@@ -39,6 +39,7 @@ from relay.http.site import make_site
 from relay.listening import CannotStart, open_listener
 from relay.log import Log
 from relay.notify import Notifier
+from relay.service.lapse import Lapse
 from relay.service.parts import Parts
 from relay.service.reload import Reload
 from relay.spool.background import Background
@@ -110,6 +111,7 @@ class Relay(Service):
         for warning in filter(None, (*config.warnings, shortage(config, descriptors))):
             events.warning(warning)
         parts.store.tell()
+        self._lapse = Lapse(lambda: parts.spool.health, parts.clock, events)
         parts.schedule.start()
         self._ticks, self._samples = LoopingCall(self._tick), LoopingCall(parts.observer.sample)
         self._ticks.clock = self._samples.clock = reactor
@@ -192,6 +194,7 @@ class Relay(Service):
         parts.delivery.tick()
         parts.alerts.tick()
         parts.store.tick()
+        self._lapse.tick()
         regain_reserve()
 
     def _listen(self, listeners: Sequence[Listener], factory: ServerFactory) -> list[str]:
@@ -233,7 +236,7 @@ class Relay(Service):
         if timer.active():
             timer.cancel()
         if not await self._ends(parts.spool.close(), last) or late:
-            self._events.error("the disk was not waited for any longer: what could not be written down is sent again")
+            self._events.error("the spool was not waited for any longer: what could not be written down is sent again")
         elif store.flights is not None:
             store.flights.close()
         self._events.stopped()

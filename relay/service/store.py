@@ -223,8 +223,11 @@ class SharedStore:
         self._tell_held(self._left_held)
 
     def _tell_held(self, held: Sequence[tuple[str, str]]) -> None:
+        of_mail: dict[str, list[str]] = {}
         for uuid, address in held:
-            self._events.held(uuid, [address], LEFT_UNDER_WAY)
+            of_mail.setdefault(uuid, []).append(address)
+        for uuid, addresses in of_mail.items():
+            self._events.held(uuid, addresses, LEFT_UNDER_WAY)
 
     def tick(self) -> None:
         """See Store. What no provider takes from here, or not soon, others may be able to deliver."""

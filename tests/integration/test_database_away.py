@@ -90,6 +90,57 @@ def test_a_standby_is_promoted_under_load(tmp_path: Path, sink: Sink, server: Po
             reckoned(fleet, applications, sink)
 
 
+def test_it_hangs_and_a_standby_is_promoted(tmp_path: Path, sink: Sink, server: Postgres) -> None:
+    """A server that says nothing while its host lives is given up: 451 to who waits, and on with the other one."""
+    with server.standby() as standby:
+        server.synchronous()
+        both = server.new(standby)
+        with Fleet(tmp_path, "ab", [sink.table()], postgresql(both)) as fleet:
+            fleet.start()
+            with Applications(list(fleet.ports.values()), largest=4096) as applications:
+                applications.handed.wait_for(100)
+                server.freeze()
+                began = time.monotonic()
+                standby.promote()
+                applications.handed.wait_for(1)
+                LOG.info("mail is taken again after %.1f s", time.monotonic() - began)
+                applications.handed.wait_for(100)
+            server.kill()
+            reckoned(fleet, applications, sink)
+            said = [entry["message"] for _, entry in fleet.events("error", "warning")]
+
+    assert 451 in applications.said
+    assert applications.lost == 0
+    assert [message for message in said if message.startswith("the spool takes no mail: ")]
+    assert [message for message in said if message.startswith("the spool takes mail again, after ")]
+
+
+def test_no_standby_to_wait_for(tmp_path: Path, sink: Sink, server: Postgres) -> None:
+    """Who waits behind a dot is told 451 in time, sessions do not pile up, and all goes on once it is back."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'mailrelay%%' AND %s"
+    with server.standby() as standby:
+        server.synchronous()
+        with Fleet(tmp_path, "a", [sink.table()], postgresql(server.new())) as fleet:
+            fleet.start()
+            relay = fleet.running["a"]
+            taken = relay.submit(letter("before"))
+            standby.kill()
+            with relay.client() as client, pytest.raises(smtplib.SMTPResponseException) as refused:
+                given(client, letter("without"))
+            soon(lambda: not relay.health()["spool"]["writable"], "it is known to be away")
+            fleet.await_event("a", "refused")
+            ((highest,),) = server.ask(sessions, True)
+            standby.start()
+            soon(lambda: relay.health()["spool"]["writable"], "it is known to be back")
+            taken += relay.submit(letter("after"))
+            soon(fleet.is_settled, "everything that waited is settled")
+
+    assert (refused.value.smtp_code, refused.value.smtp_error[:6]) == (451, b"4.3.0 ")
+    assert highest <= 8
+    assert set(taken) <= {mail.id for mail in sink.mails}
+    assert len(sink.mails) <= 3
+
+
 def test_the_answer_to_a_commit_is_lost(tmp_path: Path, sink: Sink, server: Postgres) -> None:
     """Nobody knows then whether it was done: 451, never 250; what was acknowledged is delivered."""
     with Cutting(server.port) as cutting:

@@ -24,6 +24,9 @@ LATE = "its lease ran out, and the mail is another process's"
 """Why an outcome is refused."""
 
 
+_NUMBER = "SELECT commits FROM tally WHERE process = %s FOR NO KEY UPDATE"
+
+
 class Membership:
     """See the module's docstring.
 
@@ -85,8 +88,11 @@ class Membership:
             self.oldest = oldest
 
     def number(self, connection: Connection) -> int | None:
-        """That of the last commit of ours that the server knows; None if we are not registered any more."""
-        row = connection.execute("SELECT commits FROM tally WHERE process = %s", (self.member.id,)).fetchone()
+        """That of the last commit of ours that the server knows; None if we are not registered any more.
+
+        Where one is still under way, by a session that was lost, it waits for that.
+        """
+        row = connection.execute(_NUMBER, (self.member.id,)).fetchone()
         return None if row is None else int(row[0])
 
     def resolve(self, connection: Connection) -> str:
@@ -183,6 +189,7 @@ class Membership:
                 write.settlement = Settlement(row[0], row[1], (), finished=True)
                 write.forgotten = refused[row[0]].origins
                 gone.add(write)
+        self._doubt = gone, ()
         gone.send(connection, self.member.id, self.commits + 1, None)
         self.commits += 1
         self._apply(gone)

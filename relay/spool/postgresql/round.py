@@ -99,13 +99,13 @@ class Round:
         poll = select.poll()
         poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
         while pgconn.flush():
-            poll.poll()
+            self._await(poll)
             pgconn.consume_input()
         poll.modify(pgconn.socket, select.POLLIN)
         answers: list[pq.abc.PGresult] = []
         while True:
             while pgconn.is_busy():
-                poll.poll()
+                self._await(poll)
                 pgconn.consume_input()
             answer = pgconn.get_result()
             if answer is not None and answer.status == pq.ExecStatus.PIPELINE_SYNC:
@@ -114,6 +114,10 @@ class Round:
                 answers.append(answer)
             elif pgconn.status != pq.ConnStatus.OK:
                 raise psycopg.OperationalError(f"the connection is lost: {pgconn.get_error_message()}")
+
+    def _await(self, poll: select.poll) -> None:
+        if not poll.poll(self._connection.patience * 1000):
+            raise self._connection.give_up()
 
 
 def _numbered(statement: str) -> bytes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -16,13 +18,58 @@ from relay.spool.spool import SpoolError, SpoolFailing, SpoolFull
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it would say of a lost connection is said by us
 
 
+RV = TypeVar("RV")
+
+PATIENCE = 15.0
+"""Seconds for which a server may say nothing: where it hangs while its host lives, no keepalive finds that out.
+
+So long does a commit wait for a synchronous standby, too. Whoever waits for an acknowledgement is told 451 then.
+"""
+
+
+class Silent(psycopg.OperationalError):
+    """A session was given up: nobody knows what became of what was asked."""
+
+
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A session. `prepared` names the statements that were prepared by a Round, `names` counts all that ever were."""
+    """A session. `prepared` names the statements that were prepared by a Round, `names` counts all that ever were.
+
+    patience  seconds; whatever is asked fails with Silent, and the session is closed, once nothing came for so long
+    left      told the server's name of a session (its process id) that was given up
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.prepared: dict[str, bytes] = {}
         self.names = 0
+        self.patience = PATIENCE
+        self.left: Callable[[int], None] = lambda _pid: None
+
+    def wait(self, gen: Generator[Any, Any, RV], *arguments: Any, **named: Any) -> RV:
+        """See psycopg."""
+        return super().wait(self._patient(gen), *arguments, **named)
+
+    def give_up(self) -> Silent:
+        """Close it, since nothing comes; what to raise."""
+        self.left(self.pgconn.backend_pid)
+        self.pgconn.finish()
+        return Silent(f"PostgreSQL has said nothing for {self.patience:g} s")
+
+    def _patient(self, gen: Generator[Any, Any, RV]) -> Generator[Any, Any, RV]:
+        """The same; psycopg says several times a second that nothing is there."""
+        until = time.monotonic() + self.patience
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    until = time.monotonic() + self.patience
+                elif time.monotonic() >= until:
+                    raise self.give_up()
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: RV = end.value
+            return result
 
     def rollback(self) -> None:
         """See psycopg, which deallocates every prepared statement then."""
@@ -65,6 +112,11 @@ _SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 _SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+
+_END = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY (%s) AND usename = current_user "
+    "AND application_name = current_setting('application_name') AND pid <> pg_backend_pid()"
+)
 
 _SHOWN = frozenset({"host", "hostaddr", "port", "user", "dbname"})  # of a DSN; whatever else it says is not
 
@@ -112,14 +164,17 @@ class Server:
         ours = {key: value for key, value in _OURS.items() if key in _STANDS or key not in said}
         self._unshown = [Secret(str(value)) for key, value in said.items() if key not in _SHOWN and value]
         self._dsn = Secret(make_conninfo(dsn.reveal(), **ours, application_name=f"mailrelay {name}"))
+        self._left: list[int] = []
 
-    def connect(self) -> Connection:
+    def connect(self, patience: float = PATIENCE) -> Connection:
         """A new session. Waits, at most some seconds for each host. Raises SpoolFailing, SpoolError."""
         connection: Connection | None = None
         try:
             connection = Connection.connect(self._dsn.reveal(), autocommit=True, prepare_threshold=0)
+            connection.patience, connection.left = patience, self._left.append
             connection.execute(_SET)
             self._look(connection)
+            self._end_left(connection)
             return connection
         except psycopg.Error as error:
             failing: SpoolError = self._trouble(error)
@@ -128,6 +183,16 @@ class Server:
         if connection is not None:
             connection.close()
         raise failing
+
+    def _end_left(self, connection: Connection) -> None:
+        """Sessions that were given up would hold what they hold, and their places, for as long as they hang.
+
+        One that waits for a standby has committed by that, as `Membership.resolve` then finds.
+        """
+        left, self._left[:] = self._left[:], []
+        if left:
+            with suppress(errors.UndefinedFunction, errors.FeatureNotSupported, errors.InsufficientPrivilege):
+                connection.execute(_END, (left,))
 
     def _trouble(self, error: psycopg.Error) -> SpoolFailing:
         """What libpq says may quote what a DSN says."""

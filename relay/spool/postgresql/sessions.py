@@ -13,6 +13,9 @@ import psycopg
 from relay.spool.postgresql.server import Connection, Server, trouble
 from relay.spool.spool import SpoolFailing
 
+PATIENCE = 60.0
+"""Seconds for which a server may look for an answer: whoever waits for one waits for no acknowledgement."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -68,7 +71,7 @@ class Sessions:
             found = None
         if found is not None:
             return found, False
-        found = self._server.connect()
+        found = self._server.connect(PATIENCE)
         with self._lock:
             self._connections[get_ident()] = found
         return found, True
