@@ -1,6 +1,7 @@
-"""Descriptors: how many files and connections the daemon may have open at once, and what it keeps back of them.
+"""Descriptors: how many files and connections the daemon may have open at once, and what that allows.
 
-Without any, a large mail that comes in gets 451 and who connects is turned away without a word; both may come again.
+Sessions are bounded by them, so that one too many is told so. Where all are taken nevertheless, a large mail that comes
+in gets 451, and who connects is turned away without a word or waits; both may come again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from twisted.internet import tcp
 
 from relay.config import Config
 
-_OTHERS = 64
+_OTHERS = 32
 """The log, the database, the listeners, the page and commands."""
 
 
@@ -26,32 +27,34 @@ def raise_limit() -> int:
     return most
 
 
-def shortage(config: Config, limit: int) -> str | None:
-    """What to tell the operator where `limit` may not do for all that `config` allows at once; None where it does.
+def sessions(config: Config, limit: int) -> int:
+    """How many sessions at once `limit` does for, one at least, where every other one brings a large mail in a file."""
+    connections = sum(provider.connections for provider in config.providers)
+    return max((limit - _OTHERS - connections) * 2 // 3, 1)
 
-    Each session and each connection to a provider may have a file beside its socket: the content of a large mail.
-    """
-    connections = config.smtp.max_connections + sum(provider.connections for provider in config.providers)
-    needed = 2 * connections + _OTHERS
-    if needed <= limit:
+
+def shortage(config: Config, limit: int) -> str | None:
+    """What to tell the operator where that is less than the configuration allows; None where it is not."""
+    served, wanted = sessions(config, limit), config.smtp.max_connections
+    if served >= wanted:
         return None
     return (
-        f"only {limit} file descriptors are allowed, and {needed} may be needed: raise LimitNOFILE= or ulimit -Hn, or "
-        "lower smtp.max_connections; while there are none, who connects is turned away"
+        f"only {limit} file descriptors are allowed, so {served} SMTP connections are served at once and not {wanted}: "
+        "raise LimitNOFILE= or ulimit -Hn, or lower smtp.max_connections"
     )
 
 
-def regain_reserve() -> None:
-    """Have Twisted keep one back again, with which it turns people away, where it has lost that one.
+def regain_reserve() -> bool:
+    """Have Twisted keep one back again, with which it turns people away, where it lost that; whether it has one.
 
     It gives it up for a moment when it does so, and another thread may be faster at opening something. Without it the
     listener would be looked at again and again, to no end, for as long as all are taken.
     """
     reserve = tcp._reservedFD
-    if reserve.available():
-        return
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
-        return  # later; Twisted itself would log it each time
-    reserve.reserve()
+    if not reserve.available():
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return False  # Twisted itself would log it each time
+        reserve.reserve()
+    return bool(reserve.available())

@@ -35,6 +35,7 @@ class Door:
         self._port = port
         self._settled = settled
         self._shared = shared
+        self._resting = False
 
     def getHost(self) -> Any:
         """Where it is bound."""
@@ -43,6 +44,12 @@ class Door:
     def startListening(self) -> None:
         """Never asked for: it listens from the beginning."""
         self._port.startListening()
+
+    def rest(self, resting: bool) -> None:
+        """Let whoever comes wait, or do so no more."""
+        if resting is not self._resting:
+            self._resting = resting
+            (self._port.stopReading if resting else self._port.startReading)()
 
     def stopListening(self) -> Deferred[None]:
         """Fires when it is closed, and everybody who was in has been handed over."""

@@ -37,7 +37,7 @@ class CannotStart(Exception):
     """The text says what is in the way."""
 
 
-def open_listener(reactor: Any, listener: Listener, factory: ServerFactory) -> tuple[IListeningPort, str] | None:
+def open_listener(reactor: Any, listener: Listener, factory: ServerFactory) -> tuple[Door, str] | None:
     """The port, and where it really is; None where an optional one is for an address that this host does not have.
 
     Raises CannotStart, also for one that is not loopback after all.

@@ -222,10 +222,11 @@ class Postgres:
 
     def freeze(self) -> None:
         """Stop all of its processes where they are; its host still answers for them. Only `kill` ends it then."""
-        assert self._process is not None
-        for each in (main := psutil.Process(self._process.pid), *main.children(recursive=True)):
+        psutil.Process(self.pid).suspend()  # it makes no more of them
+        for each in psutil.process_iter():
             with suppress(psutil.NoSuchProcess):
-                each.suspend()
+                if each.ppid() == self.pid:
+                    each.suspend()
 
     def kill(self) -> None:
         """All of its processes at once, if it runs: what a power cut does."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 import relay
-from relay import policies
+from relay import descriptors, policies
 from relay.alerts.alerts import Alerts
 from relay.alerts.lookout import Lookout
 from relay.alerts.outbox import Outbox
@@ -50,8 +51,17 @@ class Parts:
     left   those of providers that a reload has left out, while they are busy
     """
 
-    def __init__(self, config: Config, reactor: Any, log: Log, events: Events, is_open: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        log: Log,
+        events: Events,
+        is_open: Callable[[], bool],
+        limit: int,
+    ) -> None:
         self.config = config
+        self._limit = limit
         self.events = events
         self._reactor = reactor
         self.metrics = Metrics(relay.__version__)
@@ -89,7 +99,7 @@ class Parts:
         self.intake = Intake(
             policies.intake(config), spool, window, self.schedule.add, clock, time.time, events, self.metrics
         )
-        self.smtp = LocalSMTPFactory(ServerPolicy.of(config), self.intake, reactor, self._unexpected)
+        self.smtp = LocalSMTPFactory(self.server_policy(config), self.intake, reactor, self._unexpected)
         self.alerts = self._watch(config)
         self.observer = Observer(
             config.instance,
@@ -113,6 +123,15 @@ class Parts:
         self.commands = Commands(
             spool, operator, self.reasons, self.trial, self.observer.health, lambda at: time.time() + at - clock()
         )
+
+    def server_policy(self, config: Config) -> ServerPolicy:
+        """What the server goes by; no more connections than there are file descriptors for."""
+        policy = ServerPolicy.of(config)
+        return replace(policy, max_connections=min(policy.max_connections, descriptors.sessions(config, self._limit)))
+
+    def shortage(self, config: Config) -> str | None:
+        """What to tell the operator of the file descriptors that there are."""
+        return descriptors.shortage(config, self._limit)
 
     def pool(self, config: Config, provider: Provider, tls: Trust | None) -> Pool:
         """A new one."""

@@ -19,7 +19,6 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import globalLogPublisher
@@ -31,7 +30,8 @@ from relay.config.check import CONTROL_SOCKET
 from relay.config.values import Listener
 from relay.control.channel import ControlFactory
 from relay.control.opening import open_socket
-from relay.descriptors import raise_limit, regain_reserve, shortage
+from relay.descriptors import raise_limit, regain_reserve
+from relay.door import Door
 from relay.drop.folder import Folder
 from relay.drop.pickup import Pickup
 from relay.events import Events, take_over, take_over_python
@@ -74,7 +74,7 @@ class Relay(Service):
         self._reactor = reactor
         self._notifier = Notifier(os.environ, reactor)
         self._read_again = read_again
-        self._ports: list[IListeningPort] = []
+        self._ports: list[Door] = []
         self._open = False
 
     def startService(self) -> None:
@@ -98,17 +98,16 @@ class Relay(Service):
 
     def _start(self) -> None:
         config, reactor = self._config, self._reactor
-        descriptors = raise_limit()
         self._open_log()
         events = self._events
-        self._parts = parts = Parts(config, reactor, self._log, events, self._is_open)
+        self._parts = parts = Parts(config, reactor, self._log, events, self._is_open, raise_limit())
         smtp = self._listen(config.smtp.listen, parts.smtp)
         site = make_site(parts.observer, parts.metrics, clock=reactor, now=time.time)
         http = self._listen(config.http.listen, site)
         self._log.start()
         take_over(globalLogPublisher, events)
         take_over_python(events)
-        for warning in filter(None, (*config.warnings, shortage(config, descriptors))):
+        for warning in filter(None, (*config.warnings, parts.shortage(config))):
             events.warning(warning)
         parts.store.tell()
         self._lapse = Lapse(lambda: parts.spool.health, parts.clock, events)
@@ -150,7 +149,7 @@ class Relay(Service):
         )
         path = self._config.spool.directory / CONTROL_SOCKET
         try:
-            self._ports.append(open_socket(reactor, path, factory))
+            self._ports.append(Door(open_socket(reactor, path, factory)))
         except (CannotListenError, OSError) as error:
             cause = getattr(error, "socketError", error)
             raise CannotStart(f"the control socket {path} cannot be opened: {cause}") from None
@@ -195,7 +194,13 @@ class Relay(Service):
         parts.alerts.tick()
         parts.store.tick()
         self._lapse.tick()
-        regain_reserve()
+        self._rest_where_full()
+
+    def _rest_where_full(self) -> None:
+        """Who comes while no file descriptor is left waits for one: it is not to be taken before we have ours back."""
+        resting = not regain_reserve()
+        for port in self._ports:
+            port.rest(resting)
 
     def _listen(self, listeners: Sequence[Listener], factory: ServerFactory) -> list[str]:
         """Open each; where they really are."""

@@ -18,7 +18,6 @@ from relay.drop.pickup import Pickup
 from relay.log import Log
 from relay.notify import Notifier
 from relay.service.parts import Parts
-from relay.smtp.server.policy import Policy as ServerPolicy
 from relay.spool.background import Background
 from relay.upstream.sender import Trust, trust
 
@@ -111,7 +110,7 @@ class Reload:
         parts.intake.policy = policies.intake(config)
         limit, window = config.smtp.rate_limit, parts.intake.window
         window.messages, window.per = limit.messages, limit.per
-        policy = ServerPolicy.of(config)
+        policy = parts.server_policy(config)
         parts.smtp.follow(policy)
         if self._pickup is not None:
             self._pickup.policy = policy
@@ -119,7 +118,7 @@ class Reload:
         parts.trial.sender = config.alerts.mail_from
         parts.alerts.reload(policies.bounds(config), config.alerts.repeat, read.outboxes)
         parts.probe()
-        for warning in config.warnings:
+        for warning in filter(None, (*config.warnings, parts.shortage(config))):
             self._events.warning(warning)
         later = f", but not until a restart: {', '.join(read.later)}" if read.later else ""
         self._events.reloaded(f"the configuration was read again and is in force{later}")

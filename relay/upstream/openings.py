@@ -13,9 +13,9 @@ from relay.upstream.sender import Connection, Fault
 
 
 class Openings:
-    """Calls `opened` with each connection, or `failed` with the fault that kept it from being one."""
+    """Calls `opened` with each connection, or `failed` with what kept it from being one, and whether that is ours."""
 
-    def __init__(self, opened: Callable[[Connection], None], failed: Callable[[ProviderFault], None]) -> None:
+    def __init__(self, opened: Callable[[Connection], None], failed: Callable[[ProviderFault, bool], None]) -> None:
         self._opened = opened
         self._failed = failed
         self._opening: set[Deferred[Connection]] = set()
@@ -47,4 +47,7 @@ class Openings:
             return
         self._opening.discard(opening)
         error = failure.value
-        self._failed(error.outcome if isinstance(error, Fault) else ProviderFault(no_reply(f"unexpected: {error}")))
+        if isinstance(error, Fault):
+            self._failed(error.outcome, error.ours)
+        else:
+            self._failed(ProviderFault(no_reply(f"unexpected: {error}")), False)

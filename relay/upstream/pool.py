@@ -328,11 +328,11 @@ class Pool:
             self._close(link)  # it would keep the probe out where the provider lets in no more
         self._act()
 
-    def _failed(self, fault: ProviderFault) -> None:
+    def _failed(self, fault: ProviderFault, ours: bool) -> None:
         refused = fault.reply.code in (0, 421) and not fault.auth
         # Where it lets in three and no more, the fourth may be refused before the three are in.
         if self._stopping or (
-            self.breaker.state == "up" and refused and (self._lower_limit() or len(self._opening) > 0)
+            self.breaker.state == "up" and (ours or (refused and (self._lower_limit() or len(self._opening) > 0)))
         ):
             return
         self._fault(fault)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import smtplib
 import socket
+import time
+from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.integration.test_full_disk import in_a_namespace, may_mount
@@ -78,27 +81,54 @@ def test_no_inodes(tmp_path: Path) -> None:
 
 @pytest.mark.needs("prlimit")
 def test_no_descriptors(tmp_path: Path) -> None:
-    """Who comes when there are none is turned away; who is there goes on, and nobody is lost or sent twice."""
+    """There are fewer sessions, one too many is told so, who is there goes on, and nobody is lost or sent twice."""
     taken: list[str] = []
     with Sink() as sink:
         configure(tmp_path, [sink.table()], {"smtp": {"max_connections": 1000}, "delivery": {"probe": "1s"}})
         with Running(tmp_path, under=["prlimit", f"--nofile={DESCRIPTORS}"]) as relay:
             with relay.client() as client, ExitStack() as others:
-                for _ in range(3 * DESCRIPTORS):
-                    with suppress(OSError):
-                        others.enter_context(socket.create_connection(("127.0.0.1", relay.smtp), 10))
+                greeted = Counter(
+                    others.enter_context(socket.create_connection(("127.0.0.1", relay.smtp), 10)).recv(3)
+                    for _ in range(3 * DESCRIPTORS)
+                )
                 contents = [letter(f"{name}-{number}", LARGE * number) for name in "abc" for number in (0, 1)]
                 codes = codes_of(client, taken, *contents)
             soon(lambda: relay.health()["status"] == "ok", "all is well")
+            assert greeted.keys() == {b"220", b"421"}
             taken += relay.submit(letter("after"), letter("after-large", LARGE))
             soon(lambda: relay.health()["queue"]["total"] == 0, "all of it is delivered")
             wrong = tracebacks(relay)
             warned = relay.event("warning")
 
-    assert codes[::2] == [250] * 3
-    assert 451 in codes[1::2]
-    assert set(codes[1::2]) <= {250, 451}
+    assert codes == [250] * 6
     assert sorted(mail.id for mail in sink.mails) == sorted(taken)
     assert wrong == []
-    assert str(warned["message"]).startswith(f"only {DESCRIPTORS} file descriptors are allowed")
+    assert str(warned["message"]).startswith(f"only {DESCRIPTORS} file descriptors are allowed, so 12 SMTP connections")
     assert list((tmp_path / "spool" / "bodies").iterdir()) == []
+
+
+@pytest.mark.needs("prlimit")
+def test_all_descriptors_taken(tmp_path: Path) -> None:
+    """By connections to the page: whoever has a session goes on, nobody spins, and all is well once they are gone."""
+    with Sink() as sink:
+        configure(tmp_path, [sink.table()], {"delivery": {"probe": "1s"}})
+        with Running(tmp_path, under=["prlimit", f"--nofile={DESCRIPTORS}"]) as relay:
+            process = psutil.Process(relay.process.pid)
+            with relay.client() as client, ExitStack() as others:
+                for _ in range(2 * DESCRIPTORS):
+                    with suppress(OSError):
+                        others.enter_context(socket.create_connection(("127.0.0.1", relay.http), 10))
+                taken: list[str] = []
+                codes = [code for _ in range(20) for code in codes_of(client, taken, letter("a"), letter("b", LARGE))]
+                used, began = sum(process.cpu_times()[:2]), time.monotonic()
+                soon(lambda: time.monotonic() - began > 2.0, "two seconds are over")
+                used = sum(process.cpu_times()[:2]) - used
+            soon(lambda: relay.health()["status"] == "ok", "all is well", within=10)
+            soon(lambda: relay.health()["queue"]["total"] == 0, "all of it is delivered")
+            wrong = tracebacks(relay)
+
+    assert codes[::2] == [250] * 20
+    assert set(codes[1::2]) <= {250, 451}
+    assert used < 1.0
+    assert sorted(mail.id for mail in sink.mails) == sorted(taken)
+    assert wrong == []

@@ -263,14 +263,36 @@ async def test_a_proxy() -> None:
         await listening.close()
 
 
+@with_reactor
+async def test_a_door_that_rests() -> None:
+    """Who comes meanwhile waits, and is served then."""
+    listening = Listening(max_connections=5)
+    address = await listening.listen("tcp:0:interface=127.0.0.1")
+    door = Door(listening.ports[-1])
+
+    def greeted(within: float) -> bool:
+        with socket.create_connection((address.host, address.port), within) as client:
+            try:
+                return heard(client).startswith(b"220 ")
+            except TimeoutError:
+                return False
+
+    try:
+        for resting in (True, True, False, False):
+            door.rest(resting)
+            assert await deferToThread(greeted, 0.2 if resting else 10.0) is not resting
+    finally:
+        await listening.close()
+
+
 @pytest.mark.parametrize("kind", ["tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1", "unix"])
 @with_reactor
 async def test_a_door(kind: str, tmp_path: Path) -> None:
     """Whom the kernel has let in is served, who comes later finds nobody; nobody is let in and cut off."""
     listening = Listening()
     address = await listening.listen(f"unix:{tmp_path / 'smtp'}" if kind == "unix" else kind)
-    port = listening.ports.pop()
-    port.stopReading()  # type: ignore[attr-defined]  # so that nobody is accepted yet
+    door = Door(listening.ports.pop())
+    door.rest(True)  # so that nobody is accepted yet
     where = address.name if kind == "unix" else (address.host, address.port)
     family = {"unix": socket.AF_UNIX, "tcp": socket.AF_INET, "tcp6": socket.AF_INET6}[kind.partition(":")[0]]
     clients = [socket.socket(family) for _ in range(2)]
@@ -278,7 +300,7 @@ async def test_a_door(kind: str, tmp_path: Path) -> None:
         client.settimeout(10)
         client.connect(where)
     try:
-        await Door(port).stopListening()
+        await door.stopListening()
         said = await deferToThread(lambda: [heard(client) for client in clients])
 
         assert {each[:4] for each in said} == {b"220 "}

@@ -11,7 +11,7 @@ from twisted.internet import tcp
 from twisted.logger import LogEvent, globalLogPublisher
 
 from relay.config import load
-from relay.descriptors import raise_limit, regain_reserve, shortage
+from relay.descriptors import raise_limit, regain_reserve, sessions, shortage
 
 CONFIG = """
 [smtp]
@@ -44,16 +44,19 @@ def test_as_many_as_may_be(limit: tuple[int, int]) -> None:
 
 
 def test_a_limit_that_may_not_do(tmp_path: Path) -> None:
-    """Two for each connection, and some for all else; one fewer is told."""
+    """One and a half for each session, one for each connection to a provider, some for all else; one fewer is told."""
     file = tmp_path / "relay.toml"
     file.write_text(CONFIG)
     config = load(file, {})
-    needed = 2 * (1000 + 20 + 5) + 64
+    needed = 1500 + 20 + 5 + 32
     told = shortage(config, needed - 1)
 
     assert shortage(config, needed) is None
     assert told is not None
-    assert told.startswith(f"only {needed - 1} file descriptors are allowed, and {needed} may be needed")
+    assert told.startswith(
+        f"only {needed - 1} file descriptors are allowed, so 999 SMTP connections are served at once"
+    )
+    assert [sessions(config, limit) for limit in (30, 57, 60, 1024)] == [1, 1, 2, 644]
 
 
 def test_the_one_kept_back_is_taken_again(limit: tuple[int, int]) -> None:
@@ -65,15 +68,14 @@ def test_the_one_kept_back_is_taken_again(limit: tuple[int, int]) -> None:
     globalLogPublisher.addObserver(heard.append)  # type: ignore[arg-type]  # a list's method is an observer
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
-        regain_reserve()
-        without = reserve.available()
+        without = regain_reserve()
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-        regain_reserve()
+        again = regain_reserve()
         kept = len(list(Path("/proc/self/fd").iterdir()))
         regain_reserve()
     finally:
         globalLogPublisher.removeObserver(heard.append)  # type: ignore[arg-type]
 
-    assert (without, reserve.available()) == (False, True)
+    assert (without, again, reserve.available()) == (False, True, True)
     assert len(list(Path("/proc/self/fd").iterdir())) == kept
     assert heard == []

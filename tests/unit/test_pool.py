@@ -235,9 +235,9 @@ class Door:
         self.knocks.pop(0).callback(connection)
         return connection
 
-    def refuses(self) -> None:
-        """Whoever knocked first."""
-        self.knocks.pop(0).errback(Fault(REFUSED, Stage.CONNECT, 0.0))
+    def refuses(self, *, ours: bool = False) -> None:
+        """Whoever knocked first; `ours`: we have not even got there."""
+        self.knocks.pop(0).errback(Fault(REFUSED, Stage.CONNECT, 0.0, ours=ours))
 
 
 def test_a_refusal_before_the_others_are_let_in() -> None:
@@ -256,6 +256,20 @@ def test_a_refusal_before_the_others_are_let_in() -> None:
             door.refuses()
             assert house.ended == [(REFUSED,), (REFUSED,)]
             assert str(house.pool.breaker.state) == "down"
+
+
+def test_no_descriptor_for_a_connection() -> None:
+    """That is not the provider's fault: nobody is told anything, and it is tried again a moment later."""
+    house = House(connections=5)
+    door = Door(house)
+    house.send(1)
+    door.refuses(ours=True)
+
+    assert house.pool.breaker.state == "up"
+    assert (house.ended, door.knocks) == ([], [])
+    house.tick(0.5)
+    door.opens()
+    assert house.ended == [(TAKEN,)]
 
 
 def test_a_connection_that_opens_after_the_provider_is_down() -> None:

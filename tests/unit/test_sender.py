@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
@@ -1465,6 +1466,14 @@ def test_no_connection() -> None:
     assert fault.stage is Stage.CONNECT
     assert str(fault).startswith("no connection to 127.0.0.1 port 25: connection refused")
     assert fault.outcome.reply.code == 0
+
+
+@pytest.mark.parametrize(("number", "ours"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ECONNREFUSED, False)])
+def test_what_this_host_lacks(number: int, ours: bool) -> None:
+    """No descriptor for a connection is nothing that the provider did."""
+    lacking: Deferred[Any] = fail(ConnectError(number, "no"))
+
+    assert fault_of(connect(Clock(), PROVIDER, "app1.example.com", Endpoint(lacking), None)).ours is ours
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -18,6 +19,8 @@ from relay.upstream.sender.connection import Connection
 from relay.upstream.sender.opening import AWAITED
 from relay.upstream.sender.tls import Trust
 
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 
 class Fault(Exception):
     """No connection could be had.
@@ -25,13 +28,15 @@ class Fault(Exception):
     outcome  what to tell the breaker; its reply says why
     stage    how far it came
     seconds  how long it took
+    ours     whether this host lacked something for it, and the provider was not asked
     """
 
-    def __init__(self, outcome: ProviderFault, stage: Stage, seconds: float) -> None:
+    def __init__(self, outcome: ProviderFault, stage: Stage, seconds: float, *, ours: bool = False) -> None:
         super().__init__(str(outcome.reply))
         self.outcome = outcome
         self.stage = stage
         self.seconds = seconds
+        self.ours = ours
 
 
 class ConnectionFactory(ESMTPSenderFactory):
@@ -101,7 +106,8 @@ def connect(
             outcome = ProviderFault(no_reply(f"no connection to {where}: {_why(failure.value)}"))
         else:
             return failure
-        return Failure(Fault(outcome, stage, clock.seconds() - began))
+        ours = getattr(failure.value, "osError", None) in _LACKING
+        return Failure(Fault(outcome, stage, clock.seconds() - began, ours=ours))
 
     def ended(result: Connection | Failure) -> Connection | Failure:
         if timer.active():
