@@ -24,7 +24,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, LiteralString, Self
 
-import psutil
 import psycopg
 
 from tests.daemon import PATIENCE, free_port
@@ -222,22 +221,35 @@ class Postgres:
 
     def freeze(self) -> None:
         """Stop all of its processes where they are; its host still answers for them. Only `kill` ends it then."""
-        psutil.Process(self.pid).suspend()  # it makes no more of them
-        for each in psutil.process_iter():
-            with suppress(psutil.NoSuchProcess):
-                if each.ppid() == self.pid:
-                    each.suspend()
+
+        def all_are() -> bool:
+            for pid, state in (states := self._states()).items():
+                if state != "T":
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+            return set(states.values()) <= {"T"}
+
+        soon(all_are, "all of it is stopped")
 
     def kill(self) -> None:
         """All of its processes at once, if it runs: what a power cut does."""
-        process, self._process = self._process, None
-        if process is None:
+        if self._process is None:
             return
-        with suppress(psutil.NoSuchProcess):
-            for each in (main := psutil.Process(process.pid), *main.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    each.kill()
-        process.wait(PATIENCE)
+        self.freeze()
+        for pid in self._states():
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait(PATIENCE)
+        self._process = None
+
+    def _states(self) -> dict[int, str]:
+        """Its processes, and the state that each is in, as /proc has it. Zombies are none."""
+        found: dict[int, str] = {}
+        for each in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                state, parent = (each / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state != "Z" and (int(parent) == self.pid or int(each.name) == self.pid):
+                    found[int(each.name)] = state
+        return found
 
     # What it holds
 
