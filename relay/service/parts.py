@@ -47,6 +47,7 @@ from relay.upstream.sender import Connection, Trust, connect, endpoint, trust
 class Parts:
     """See the module's docstring. `is_open` says whether the listeners are. Raises SpoolError, CannotStart.
 
+    limit  how many file descriptors are allowed
     pools  by name, in order of preference; the same mapping over a reload
     left   those of providers that a reload has left out, while they are busy
     """
