@@ -90,11 +90,11 @@ def test_no_descriptors(tmp_path: Path) -> None:
                 greeted = Counter(
                     others.enter_context(socket.create_connection(("127.0.0.1", relay.smtp), 10)).recv(3)
                     for _ in range(3 * DESCRIPTORS)
-                )
+                )  # b"" to who comes while those before are still being told 421
                 contents = [letter(f"{name}-{number}", LARGE * number) for name in "abc" for number in (0, 1)]
                 codes = codes_of(client, taken, *contents)
             soon(lambda: relay.health()["status"] == "ok", "all is well")
-            assert greeted.keys() == {b"220", b"421"}
+            assert greeted.keys() - {b""} == {b"220", b"421"}
             taken += relay.submit(letter("after"), letter("after-large", LARGE))
             soon(lambda: relay.health()["queue"]["total"] == 0, "all of it is delivered")
             wrong = tracebacks(relay)
@@ -123,7 +123,7 @@ def test_all_descriptors_taken(tmp_path: Path) -> None:
                 used, began = sum(process.cpu_times()[:2]), time.monotonic()
                 soon(lambda: time.monotonic() - began > 2.0, "two seconds are over")
                 used = sum(process.cpu_times()[:2]) - used
-            soon(lambda: relay.health()["status"] == "ok", "all is well", within=10)
+            soon(lambda: relay.health()["status"] == "ok", "all is well")
             soon(lambda: relay.health()["queue"]["total"] == 0, "all of it is delivered")
             wrong = tracebacks(relay)
 
