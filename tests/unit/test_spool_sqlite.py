@@ -22,7 +22,8 @@ from relay.spool.spool import LARGE, Damaged, Mail, Settlement, SpoolError, Spoo
 from relay.spool.sqlite import SqliteSpool, open_spool, reading
 from relay.spool.sqlite.database import SCHEMA, for_reading
 from relay.spool.sqlite.folder import Reserve
-from relay.spool.sqlite.writer import SLACK, Write
+from relay.spool.sqlite.write import Write
+from relay.spool.sqlite.writer import SLACK
 from tests.contract.pump import Pump
 from tests.contract.spool_contract import Bench, SpoolContract, keys, of
 

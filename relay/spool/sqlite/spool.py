@@ -29,7 +29,8 @@ from relay.spool.sqlite.database import check_version, is_damage, trouble
 from relay.spool.sqlite.folder import BODIES, DATABASE, Names, Reserve, prepare, take
 from relay.spool.sqlite.opening import SUSPECT, Opened, opened
 from relay.spool.sqlite.wal import Tail, wal_of
-from relay.spool.sqlite.writer import Write, Writer
+from relay.spool.sqlite.write import Write
+from relay.spool.sqlite.writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")

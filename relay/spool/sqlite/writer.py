@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -20,12 +20,12 @@ from threading import Thread
 from twisted.internet.defer import Deferred
 
 from relay.spool.background import FromThreads
-from relay.spool.rows import Row
 from relay.spool.spool import SpoolFailing, SpoolFull
 from relay.spool.sqlite import reading, statements
 from relay.spool.sqlite.database import code, is_damage, trouble
 from relay.spool.sqlite.folder import Names, Reserve
 from relay.spool.sqlite.wal import Tail
+from relay.spool.sqlite.write import Write
 
 GROUP = 256
 """Writes in one commit, at most."""
@@ -54,48 +54,6 @@ SLACK = 4096
 _STEP = 256
 _BLAMELESS = (0, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE)
 """Codes of errors that are one write's own, not the disk's. 0: the module refused the value."""
-
-
-class Write:
-    """What is to be durable together: rows of new mails, new standings, a mail that has ended, a damaged one.
-
-    With nothing in it, it only finds out whether the disk takes a commit. An `outcome` is of a mail that was
-    acknowledged before, and so may use the reserve.
-    """
-
-    __slots__ = (
-        "changed",
-        "done",
-        "error",
-        "forgotten",
-        "gone",
-        "held",
-        "mails",
-        "notes",
-        "octets",
-        "outcome",
-        "recipients",
-        "standings",
-    )
-
-    def __init__(self, held: tuple[int, str] | None = None) -> None:
-        self.mails: list[Row] = []
-        self.recipients: list[Row] = []
-        self.standings: list[Row] = []
-        self.notes: list[tuple[str, str]] = []
-        self.forgotten: Sequence[str] = ()
-        self.gone = 0
-        self.held = held
-        self.octets = 0
-        self.outcome = held is not None
-        self.changed = False
-        self.done: Deferred[None] = Deferred()
-        self.error: SpoolFailing | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether it is only to find out."""
-        return not (self.mails or self.standings or self.gone or self.held or self.notes or self.forgotten)
 
 
 class Writer:
